@@ -1,0 +1,1 @@
+"""The kernel, one subsystem a file. The only code that touches the system."""
