@@ -1,1 +1,1 @@
-"""The kernel, one subsystem a file. The only code that touches the system."""
+"""The only code that touches the system: one kernel subsystem a file."""
