@@ -27,7 +27,7 @@ def key_of(obj: Object) -> str:
 
 
 class Informer:
-    """`run()` it as a task; read `store` once `synced` is set. Objects in the store are shared: never change one.
+    """`run()` it as a task; read `store` once `synced` is set. Never change an object of the store.
 
     Callbacks are plain functions called on the loop, in order of revision: `(None, new)` for an object
     that appeared, `(old, new)` for a change, `(old, None)` for one that went. `old` is what the store held.

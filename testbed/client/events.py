@@ -1,0 +1,77 @@
+"""Events: what a component did or could not do, told beside the object it happened to."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from testbed.client.errors import ApiError
+from testbed.client.rest import Client
+from testbed.model.conditions import timestamp
+from testbed.model.resources import EVENTS
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+MOST_REMEMBERED = 1000
+
+
+class Recorder:
+    """Writes Events. The same one again raises the count of the first. A failure to write is only logged."""
+
+    def __init__(self, client: Client, component: str, host: str = "") -> None:
+        self._client = client
+        self._source = {"component": component} | ({"host": host} if host else {})
+        self._counts: dict[tuple[str, ...], tuple[str, int]] = {}
+
+    async def normal(self, obj: Object, reason: str, message: str) -> None:
+        await self._record(obj, "Normal", reason, message)
+
+    async def warn(self, obj: Object, reason: str, message: str) -> None:
+        await self._record(obj, "Warning", reason, message)
+
+    async def _record(self, obj: Object, kind: str, reason: str, message: str) -> None:
+        metadata = obj["metadata"]
+        namespace = metadata.get("namespace") or "default"
+        key = (metadata.get("uid", ""), metadata["name"], kind, reason, message)
+        name, count = self._counts.get(key, ("", 0))
+        try:
+            if name:
+                patch = {"count": count + 1, "lastTimestamp": timestamp()}
+                await self._client.patch(EVENTS, name, namespace, patch)
+            else:
+                made = await self._client.create(EVENTS, self._event(obj, namespace, kind, reason, message))
+                name = made["metadata"]["name"]
+        except ApiError as error:
+            log.warning("event %s of %s: %s", reason, metadata["name"], error)
+            self._counts.pop(key, None)
+            return
+        if len(self._counts) >= MOST_REMEMBERED:
+            self._counts.pop(next(iter(self._counts)))
+        self._counts[key] = (name, count + 1)
+
+    def _event(self, obj: Object, namespace: str, kind: str, reason: str, message: str) -> Object:
+        metadata, now = obj["metadata"], timestamp()
+        involved = {
+            "apiVersion": obj.get("apiVersion", "v1"),
+            "kind": obj.get("kind", ""),
+            "name": metadata["name"],
+            "uid": metadata.get("uid", ""),
+        }
+        if metadata.get("namespace"):
+            involved["namespace"] = metadata["namespace"]
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata['name']}.", "namespace": namespace},
+            "involvedObject": involved,
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "source": self._source,
+            "reportingComponent": self._source["component"],
+            "reportingInstance": self._source.get("host", ""),
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
