@@ -1,0 +1,193 @@
+"""The record of a run: samples with where they came from, and the environment; to JSON and back.
+
+A collector in one environment leaves a `Run`. The results file of a whole session is pytest-benchmark's
+JSON: each benchmark's `stats.data` holds the raw samples in seconds, its `extra_info` the rest of the `Cell`,
+and `machine_info.environments` what else a `Run` has. So pytest-benchmark reads and compares the same file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import UsageError
+
+FORMAT = 1
+"""Raised when a reader of older files would go wrong."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All samples (µs) of one measure, at one number of Services, in one mode; one environment, one run.
+
+    `blocks[i]` is the round in which sample i was taken, `positions[i]` where in the list its Service stood.
+    """
+
+    environment: str
+    measure: str
+    services: int
+    mode: str
+    samples: tuple[float, ...]
+    blocks: tuple[int, ...]
+    positions: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        return (self.environment, self.measure, self.services, self.mode)
+
+    def at(self, position: str) -> Cell:
+        """Only the samples whose Service stood at `position`."""
+        keep = [i for i, own in enumerate(self.positions) if own == position]
+        return replace(
+            self,
+            samples=tuple(self.samples[i] for i in keep),
+            blocks=tuple(self.blocks[i] for i in keep),
+            positions=tuple(self.positions[i] for i in keep),
+        )
+
+
+@dataclass(frozen=True)
+class Programming:
+    """Growing to `services`: seconds from the first API write of the step until the last new Service answers.
+
+    `added` Services were written; it answers on the node of `mode`.
+    """
+
+    services: int
+    added: int
+    mode: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One environment's part: facts about it, how it was sampled, its cells, its programming times.
+
+    `facts`: kernel, engine, iptables, versions, processor …, as text, in the order to print them.
+    `overhead`: what the prober itself costs, name → median µs.
+    """
+
+    environment: str
+    facts: Mapping[str, str]
+    method: Mapping[str, Any] = field(default_factory=dict)
+    overhead: Mapping[str, float] = field(default_factory=dict)
+    cells: tuple[Cell, ...] = ()
+    programming: tuple[Programming, ...] = ()
+
+    def cell(self, measure: str, services: int, mode: str) -> Cell | None:
+        return next((c for c in self.cells if c.key[1:] == (measure, services, mode)), None)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(sorted({cell.services for cell in self.cells}))
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """In the order in which they were recorded, `direct` first."""
+        return tuple(dict.fromkeys(cell.mode for cell in self.cells))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(cell.measure for cell in self.cells))
+
+    def about(self) -> dict[str, Any]:
+        """Everything but the cells, for `machine_info.environments`."""
+        return {
+            "facts": dict(self.facts),
+            "method": dict(self.method),
+            "overhead": dict(self.overhead),
+            "programming": [vars(step) for step in self.programming],
+        }
+
+    @classmethod
+    def from_about(cls, environment: str, about: Mapping[str, Any], cells: Sequence[Cell]) -> Run:
+        return cls(
+            environment,
+            about["facts"],
+            about["method"],
+            about["overhead"],
+            tuple(cells),
+            tuple(Programming(**step) for step in about["programming"]),
+        )
+
+
+def dump_run(run: Run) -> str:
+    """What a collector prints: one line of JSON."""
+    cells = [vars(cell) for cell in run.cells]
+    return json.dumps({"format": FORMAT, "environment": run.environment, **run.about(), "cells": cells})
+
+
+def load_run(text: str) -> Run:
+    """The inverse of `dump_run`. Raises ValueError or KeyError for anything else."""
+    raw = json.loads(text)
+    cells = [
+        Cell(
+            **{
+                **cell,
+                "samples": tuple(cell["samples"]),
+                "blocks": tuple(cell["blocks"]),
+                "positions": tuple(cell["positions"]),
+            }
+        )
+        for cell in raw["cells"]
+    ]
+    return Run.from_about(raw["environment"], raw, cells)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole session: a run for each environment, in the order in which they were taken."""
+
+    runs: tuple[Run, ...]
+    taken: str = ""
+    """When, ISO 8601."""
+
+
+def extra_info(cell: Cell) -> dict[str, Any]:
+    """What pytest-benchmark keeps of a cell beside the samples."""
+    info = {name: getattr(cell, name) for name in ("environment", "measure", "services", "mode")}
+    return {**info, "blocks": list(cell.blocks), "positions": list(cell.positions)}
+
+
+def load_results(path: Path) -> Results:
+    """Results from a results file, or from the directory that holds one. Raises UsageError."""
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        raw = json.loads(file.read_text())
+    except OSError as error:
+        raise UsageError(
+            f"no results at {file}: {error.strerror}; `testbed bench -o DIR` makes some"
+        ) from None
+    except ValueError:
+        raise UsageError(f"{file} is not JSON; give a results.json of `testbed bench`") from None
+    try:
+        return _results(raw)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{file} is not a results file of `testbed bench`, or was saved without its samples "
+            f"(--benchmark-save needs --benchmark-save-data): {type(error).__name__} {error}"
+        ) from None
+
+
+def _results(raw: Mapping[str, Any]) -> Results:
+    cells: dict[str, list[Cell]] = {}
+    for benchmark in raw["benchmarks"]:
+        info = benchmark["extra_info"]
+        cell = Cell(
+            info["environment"],
+            info["measure"],
+            info["services"],
+            info["mode"],
+            tuple(round(seconds * 1e6, 3) for seconds in benchmark["stats"]["data"]),
+            tuple(info["blocks"]),
+            tuple(info["positions"]),
+        )
+        cells.setdefault(cell.environment, []).append(cell)
+    abouts = raw["machine_info"]["environments"]
+    return Results(
+        tuple(Run.from_about(name, abouts[name], found) for name, found in cells.items()),
+        raw.get("datetime", ""),
+    )
