@@ -1,0 +1,101 @@
+"""A machine's root file system: the host's files, read through an overlay that keeps every change private."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from testbed.errors import TestbedError
+from testbed.kernel import namespaces as ns
+
+ALTERNATIVES = "etc/alternatives"
+IPTABLES_NAMES = ("iptables", "ip6tables")
+IPTABLES_VARIANTS = ("nft", "legacy")
+
+
+def enter_root(scratch: Path, shared: Path, logs: Path) -> None:
+    """Give the calling process (alone in a new mount namespace) a root of its own.
+
+    `scratch` is an existing empty directory; a tmpfs over it takes all changes. `shared` stays the host's,
+    and `logs` (the host's) becomes /var/log. /proc, /sys and /run are new.
+    """
+    ns.make_private()
+    outside = _mount_points()
+    ns.mount("tmpfs", str(scratch), "tmpfs", ns.MS_NODEV | ns.MS_NOSUID, "mode=755")
+    upper, work, new = (scratch / name for name in ("upper", "work", "root"))
+    for directory in (upper, work, new):
+        directory.mkdir()
+    try:
+        ns.mount("overlay", str(new), "overlay", 0, f"lowerdir=/,upperdir={upper},workdir={work}")
+    except OSError as error:
+        raise TestbedError(f"this kernel cannot overlay the root file system: {error}") from error
+    for point in outside:
+        if not _covered(point, (scratch, Path("/proc"), Path("/sys"), Path("/run"))):
+            target = new / point.relative_to("/")
+            if target.exists():
+                ns.bind(str(point), str(target), recursive=False)
+    ns.bind(str(shared), str(new / shared.relative_to("/")), recursive=False)
+    (new / "var/log").mkdir(parents=True, exist_ok=True)
+    ns.bind(str(logs), str(new / "var/log"), recursive=False)
+    for source, directory in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "run")):
+        options = "mode=755" if source == "tmpfs" else ""
+        ns.mount(source, str(new / directory), source, ns.MS_NOSUID | ns.MS_NODEV, options)
+    _pivot(new)
+    for directory in ("/run/netns", "/run/lock"):
+        Path(directory).mkdir()
+
+
+def _mount_points() -> list[Path]:
+    """Where file systems are mounted, outer ones first (proc_pid_mountinfo(5))."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = dict.fromkeys(Path(_unescape(line.split()[4])) for line in lines)
+    return [point for point in points if point != Path("/")]
+
+
+def _unescape(text: str) -> str:
+    return text.encode().decode("unicode_escape") if "\\" in text else text
+
+
+def _covered(point: Path, parents: tuple[Path, ...]) -> bool:
+    return any(point == parent or parent in point.parents for parent in parents)
+
+
+def _pivot(new: Path) -> None:
+    old = new / "run" / "oldroot"
+    old.mkdir()
+    os.chdir(new)
+    ns.pivot_root(".", "run/oldroot")
+    os.chdir("/")
+    ns.unmount("/run/oldroot")
+    Path("/run/oldroot").rmdir()
+
+
+def write_identity(hostname: str, hosts: Mapping[str, str]) -> None:
+    """/etc/hostname, /etc/hosts (name -> address) and an empty resolv.conf for the machine."""
+    _replace("/etc/hostname", hostname + "\n")
+    lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in hosts.items())]
+    _replace("/etc/hosts", "\n".join(lines) + "\n")
+    _replace("/etc/resolv.conf", "")
+
+
+def choose_iptables(variant: str) -> None:
+    """Make `iptables`, `iptables-restore`, … on PATH the given variant, nft or legacy.
+
+    Works as Debian's update-alternatives does: by the links in /etc/alternatives, here the machine's own.
+    Raises TestbedError when the variant is not installed.
+    """
+    for name in IPTABLES_NAMES:
+        for suffix in ("", "-save", "-restore"):
+            program = Path(f"/usr/sbin/{name}-{variant}{suffix}")
+            if not program.exists():
+                raise TestbedError(f"{program} is missing; install iptables or choose the other variant")
+            link = Path("/") / ALTERNATIVES / f"{name}{suffix}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
+
+
+def _replace(path: str, text: str) -> None:
+    target = Path(path)
+    target.unlink(missing_ok=True)
+    target.write_text(text)

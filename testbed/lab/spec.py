@@ -1,0 +1,93 @@
+"""From a CLUSTER.yaml and the command line to a checked ClusterSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from testbed.errors import UsageError
+from testbed.model.topology import (
+    DEFAULT_CLUSTER_CIDR,
+    DEFAULT_SERVICE_CIDR,
+    ClusterSpec,
+    NodeWish,
+    PortRange,
+    network,
+    plan,
+)
+
+KEYS = {
+    "name": "name",
+    "clusterCIDR": "cluster_cidr",
+    "serviceClusterIPRange": "service_cidr",
+    "serviceNodePortRange": "node_ports",
+    "proxyMode": "proxy_mode",
+    "proxyCommand": "proxy_command",
+    "iptables": "iptables",
+    "ipvsScheduler": "ipvs_scheduler",
+    "images": "images",
+    "nodes": "nodes",
+}
+"""The keys of a CLUSTER.yaml, with the names used here."""
+
+IPTABLES_CHOICES = ("auto", "nft", "legacy")
+DEFAULT_NODES = 2
+
+
+def load(path: str) -> dict[str, Any]:
+    """A CLUSTER.yaml as wishes for `resolve`. Raises UsageError for a file that is no such thing."""
+    try:
+        document = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: a mapping is expected, with keys of {', '.join(KEYS)}")
+    for key in document:
+        if key not in KEYS:
+            raise UsageError(f"{path}: unknown key {key!r}; known are {', '.join(KEYS)}")
+    return {KEYS[key]: value for key, value in document.items()}
+
+
+def resolve(wishes: Mapping[str, Any], modes: tuple[str, ...]) -> ClusterSpec:
+    """A checked spec. `modes` are the proxy modes there are. Raises UsageError."""
+    spec = ClusterSpec(
+        name=str(wishes.get("name") or "testbed"),
+        cluster_cidr=network(str(wishes.get("cluster_cidr") or DEFAULT_CLUSTER_CIDR), "Pod range"),
+        service_cidr=network(str(wishes.get("service_cidr") or DEFAULT_SERVICE_CIDR), "Service range"),
+        node_ports=PortRange.parse(str(wishes.get("node_ports") or PortRange())),
+        proxy_mode=str(wishes.get("proxy_mode") or "iptables"),
+        ipvs_scheduler=str(wishes.get("ipvs_scheduler") or "rr"),
+        iptables=str(wishes.get("iptables") or "auto"),
+        proxy_command=str(wishes.get("proxy_command") or ""),
+        images=dict(wishes.get("images") or {}),
+    )
+    nodes = _nodes(wishes.get("nodes"))
+    for mode in (spec.proxy_mode, *(node.proxy_mode for node in nodes)):
+        if mode and mode not in modes and not spec.proxy_command:
+            raise UsageError(f"unknown proxy mode {mode!r}; known are {', '.join(modes)}")
+    if spec.iptables not in IPTABLES_CHOICES:
+        raise UsageError(f"iptables {spec.iptables!r} is not one of {', '.join(IPTABLES_CHOICES)}")
+    return plan(spec, nodes)
+
+
+def _nodes(value: Any) -> tuple[NodeWish, ...]:
+    if value is None:
+        value = DEFAULT_NODES
+    if isinstance(value, int):
+        return tuple(NodeWish(f"node{i:02d}") for i in range(1, value + 1))
+    if not isinstance(value, list):
+        raise UsageError("nodes: a number, or a list of {name, proxyMode, labels}, is expected")
+    wishes = []
+    for i, entry in enumerate(value, 1):
+        if not isinstance(entry, dict) or set(entry) - {"name", "proxyMode", "labels"}:
+            raise UsageError(f"nodes[{i - 1}]: a mapping of name, proxyMode and labels is expected")
+        labels = {str(key): str(value) for key, value in (entry.get("labels") or {}).items()}
+        wishes.append(
+            NodeWish(str(entry.get("name") or f"node{i:02d}"), str(entry.get("proxyMode") or ""), labels)
+        )
+    return tuple(wishes)

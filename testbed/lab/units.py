@@ -1,0 +1,91 @@
+"""The command lines of the components, and the machines they run on: wiring as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from testbed.model.topology import API_PORT, ClusterSpec, NodeSpec
+from testbed.node.process import Process
+
+LOG_DIRECTORY = "/var/log"
+NO_PROXY = "none"
+PROXY = "kube-proxy"
+
+
+def apiserver(spec: ClusterSpec, state: Path, listen_fd: int) -> Process:
+    """The API server: on the control plane's address, and on the host's loopback by an inherited socket."""
+    pki = state / "pki"
+    flags = {
+        "advertise-address": spec.control_plane.address,
+        "bind-address": spec.control_plane.address,
+        "secure-port": API_PORT,
+        "service-cluster-ip-range": spec.service_cidr,
+        "service-node-port-range": spec.node_ports,
+        "cluster-cidr": spec.cluster_cidr,
+        "authorization-mode": "Node,RBAC",
+        "client-ca-file": pki / "ca.crt",
+        "tls-cert-file": pki / "apiserver.crt",
+        "tls-private-key-file": pki / "apiserver.key",
+        "kubelet-client-certificate": pki / "apiserver-kubelet-client.crt",
+        "kubelet-client-key": pki / "apiserver-kubelet-client.key",
+        "service-account-key-file": pki / "sa.pub",
+        "db": state / "apiserver.db",
+        "listen-fd": listen_fd,
+    }
+    return _unit("kube-apiserver", ["testbed", "apiserver", *_flags(flags)], fds=(listen_fd,))
+
+
+def controller_manager(spec: ClusterSpec, state: Path) -> Process:
+    flags = {
+        "kubeconfig": state / "kube-controller-manager.kubeconfig",
+        "cluster-cidr": spec.cluster_cidr,
+        "service-cluster-ip-range": spec.service_cidr,
+    }
+    return _unit("kube-controller-manager", ["testbed", "controller-manager", *_flags(flags)])
+
+
+def kubelet(spec: ClusterSpec, node: NodeSpec, state: Path) -> Process:
+    flags: dict[str, object] = {
+        "kubeconfig": state / f"kubelet-{node.name}.kubeconfig",
+        "hostname-override": node.name,
+        "node-ip": node.address,
+        "pod-cidr": node.pod_cidr,
+        "cluster-dns": spec.dns_address,
+        "cluster-domain": "cluster.local",
+        "client-ca-file": state / "pki/ca.crt",
+        "tls-cert-file": state / f"pki/kubelet-{node.name}.crt",
+        "tls-private-key-file": state / f"pki/kubelet-{node.name}.key",
+    }
+    words = ["testbed", "kubelet", *_flags(flags)]
+    if node == spec.control_plane:
+        words.append("--register-with-taints=node-role.kubernetes.io/control-plane:NoSchedule")
+        words.append("--node-labels=node-role.kubernetes.io/control-plane=")
+    if node.labels:
+        words.append("--node-labels=" + ",".join(f"{key}={value}" for key, value in node.labels.items()))
+    words += [f"--image={glob}={path}" for glob, path in spec.images.items()]
+    return _unit("kubelet", words)
+
+
+def kube_proxy(spec: ClusterSpec, node: NodeSpec, state: Path, mode: str, command: str = "") -> Process:
+    """The proxy agent in `mode`, or the user's own `command` with {kubeconfig}, {node} and {mode} filled in."""
+    kubeconfig = state / "kube-proxy.kubeconfig"
+    if command:
+        filled = command.format(kubeconfig=kubeconfig, node=node.name, mode=mode)
+        return _unit(PROXY, ["/bin/sh", "-c", f"exec {filled}"])
+    flags = {
+        "kubeconfig": kubeconfig,
+        "hostname-override": node.name,
+        "proxy-mode": mode,
+        "cluster-cidr": spec.cluster_cidr,
+        "ipvs-scheduler": spec.ipvs_scheduler,
+    }
+    return _unit(PROXY, ["testbed", "kube-proxy", *_flags(flags)])
+
+
+def _flags(flags: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in flags.items()]
+
+
+def _unit(name: str, argv: list[str], fds: tuple[int, ...] = ()) -> Process:
+    return Process(name, tuple(argv), log=f"{LOG_DIRECTORY}/{name}.log", fds=fds, restart=True)

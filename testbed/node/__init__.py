@@ -1,0 +1,1 @@
+"""A machine: its init, its Pods, CNI, images and probes."""
