@@ -1,0 +1,63 @@
+"""The controllers and the scheduler, as one process.
+
+    testbed controller-manager --kubeconfig cm.kubeconfig --cluster-cidr 10.244.0.0/16 \\
+        --service-cluster-ip-range 10.96.0.0/12
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from testbed.errors import UsageError
+from testbed.model.topology import DEFAULT_CLUSTER_CIDR, DEFAULT_SERVICE_CIDR, network
+
+DEFAULT_GRACE = 40.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
+    parser.add_argument(
+        "--cluster-cidr", default=str(DEFAULT_CLUSTER_CIDR), metavar="CIDR", help="the range of Pod addresses"
+    )
+    parser.add_argument(
+        "--service-cluster-ip-range",
+        default=str(DEFAULT_SERVICE_CIDR),
+        metavar="CIDR",
+        help="the range of ClusterIPs",
+    )
+    parser.add_argument(
+        "--node-monitor-grace-period",
+        default=f"{DEFAULT_GRACE:.0f}s",
+        metavar="DURATION",
+        help="how long a node may be silent before it counts as lost (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from testbed.controllers import process
+
+    pods = network(args.cluster_cidr, "--cluster-cidr")
+    services = network(args.service_cluster_ip_range, "--service-cluster-ip-range")
+    if pods.overlaps(services):
+        raise UsageError(
+            f"--cluster-cidr {pods} overlaps --service-cluster-ip-range {services}; "
+            "choose ranges that are disjoint"
+        )
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    asyncio.run(process.run(args.kubeconfig, pods, services, seconds(args.node_monitor_grace_period)))
+    return 0
+
+
+def seconds(text: str) -> float:
+    """A duration as Kubernetes' flags take it: `40s`, `1m`, `500ms`. Raises UsageError."""
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
+        number = text.removesuffix(unit)
+        if number != text and number.replace(".", "", 1).isdigit():
+            return float(number) * factor
+    raise UsageError(f"{text!r} is not a duration such as 40s, 500ms or 1m")

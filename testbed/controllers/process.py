@@ -1,0 +1,51 @@
+"""The controller-manager process: all controllers of the table on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from ipaddress import IPv4Network
+
+from testbed.client import Client
+from testbed.controllers.base import Controller, World
+from testbed.controllers.deployment import Deployments
+from testbed.controllers.endpoints import EndpointsController
+from testbed.controllers.endpointslice import EndpointSlices
+from testbed.controllers.garbage import GarbageCollector
+from testbed.controllers.mirroring import EndpointSliceMirroring
+from testbed.controllers.namespace import NamespaceController
+from testbed.controllers.nodes import NodeLifecycle
+from testbed.controllers.podcidr import PodRanges
+from testbed.controllers.replicas import ReplicaSets, ReplicationControllers
+from testbed.controllers.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+CONTROLLERS: tuple[type[Controller], ...] = (
+    Deployments,
+    ReplicaSets,
+    ReplicationControllers,
+    Scheduler,
+    EndpointsController,
+    EndpointSlices,
+    EndpointSliceMirroring,
+    PodRanges,
+    NodeLifecycle,
+    NamespaceController,
+    GarbageCollector,
+)
+
+
+async def run(
+    kubeconfig: str, cluster_cidr: IPv4Network, service_cidr: IPv4Network, grace_period: float
+) -> None:
+    """Run for ever. Raises UsageError when the kubeconfig is unusable."""
+    async with Client.from_kubeconfig(kubeconfig, "kube-controller-manager") as client:
+        world = World(client, cluster_cidr, service_cidr, grace_period)
+        controllers = [kind(world) for kind in CONTROLLERS]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(world.run_informers())
+            await world.synced()
+            log.info("informers are synced; starting %s", ", ".join(each.name for each in controllers))
+            for controller in controllers:
+                group.create_task(controller.run())
