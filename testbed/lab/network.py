@@ -61,5 +61,3 @@ def _configure(address: IPv4Address, routes: Sequence[tuple[str, IPv4Address]]) 
         link.up(ip, INTERFACE)
         for cidr, via in routes:
             link.route(ip, cidr, via=str(via))
-
-

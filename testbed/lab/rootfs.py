@@ -24,8 +24,8 @@ def enter_root(scratch: Path, shared: Path, logs: Path) -> None:
     outside = _mount_points()
     ns.mount("tmpfs", str(scratch), "tmpfs", ns.MS_NODEV | ns.MS_NOSUID, "mode=755")
     upper, work, new = (scratch / name for name in ("upper", "work", "root"))
-    for directory in (upper, work, new):
-        directory.mkdir()
+    for made in (upper, work, new):
+        made.mkdir()
     try:
         ns.mount("overlay", str(new), "overlay", 0, f"lowerdir=/,upperdir={upper},workdir={work}")
     except OSError as error:
@@ -42,8 +42,8 @@ def enter_root(scratch: Path, shared: Path, logs: Path) -> None:
         options = "mode=755" if source == "tmpfs" else ""
         ns.mount(source, str(new / directory), source, ns.MS_NOSUID | ns.MS_NODEV, options)
     _pivot(new)
-    for directory in ("/run/netns", "/run/lock"):
-        Path(directory).mkdir()
+    for path in ("/run/netns", "/run/lock"):
+        Path(path).mkdir()
 
 
 def _mount_points() -> list[Path]:

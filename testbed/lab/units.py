@@ -68,7 +68,7 @@ def kubelet(spec: ClusterSpec, node: NodeSpec, state: Path) -> Process:
 
 
 def kube_proxy(spec: ClusterSpec, node: NodeSpec, state: Path, mode: str, command: str = "") -> Process:
-    """The proxy agent in `mode`, or the user's own `command` with {kubeconfig}, {node} and {mode} filled in."""
+    """The proxy agent in `mode`, or the user's `command` with {kubeconfig}, {node}, {mode} filled in."""
     kubeconfig = state / "kube-proxy.kubeconfig"
     if command:
         filled = command.format(kubeconfig=kubeconfig, node=node.name, mode=mode)

@@ -6,7 +6,7 @@ processes. Requests come as one JSON line on a Unix stream socket, descriptors b
 
     {"do": "start", "process": {…}, "wait": false}   -> {"status": {…}}   and with wait one more at its end
     {"do": "signal", "id": …, "signum": 15}          -> {"status": {…}}
-    {"do": "stop", "id": …}                          -> {"status": {…}}   SIGTERM, no restart; one more at its end
+    {"do": "stop", "id": …}                          -> {"status": {…}}   SIGTERM; one more at its end
     {"do": "list"}                                   -> {"list": [{…}, …]}
     {"do": "remove", "id": …}                        -> {"status": {…}}   forgets it; a running one is killed
     {"do": "watch"}                                  -> a line for every exit from now on
