@@ -1,1 +1,1 @@
-"""The API server: REST and watch over TLS in Kubernetes' own form, state in a durable log. It knows no kernel."""
+"""The API server: REST and watch in Kubernetes' own form, over a durable log. It knows no kernel."""

@@ -1,6 +1,6 @@
-"""The cluster's own certificate authority, the certificates it issues, and kubeconfigs. ECDSA P-256 all through.
+"""The cluster's own certificate authority, the certificates it issues, and kubeconfigs. All ECDSA P-256.
 
-Names follow Kubernetes: the common name of a client certificate is the user, its organisations are the groups.
+Names follow Kubernetes: a client certificate's common name is the user, its organisations are the groups.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Client:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Listing:
-        """All objects of a kind, or of a namespace; each with the apiVersion and kind that lists leave out."""
+        """All objects of a kind, or of a namespace, each with the apiVersion and kind lists leave out."""
         query = _selectors(label_selector, field_selector)
         answer = await self.request("GET", resource.path(namespace), query=query)
         named = {"apiVersion": resource.api_version, "kind": resource.kind}
