@@ -97,7 +97,7 @@ def _middle(state: State, blueprint: Blueprint, told: int, watched: int) -> None
     os.setsid()
     _keep_only((told, watched, *blueprint.descriptors))
     try:
-        namespaces.unshare(("pid", "net", "mnt", "uts", "ipc"))
+        namespaces.unshare(("pid", "net", "uts", "ipc"))
         pid = os.fork()
         if pid == 0:
             _quietly(lambda: _become_init(state, blueprint, told, watched))
@@ -110,6 +110,8 @@ def _become_init(state: State, blueprint: Blueprint, told: int, watched: int) ->
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
+        # Here and not a step earlier: the caller's /proc must stay what it is while it leaves the record.
+        namespaces.unshare(("mnt",))
         _furnish(state, blueprint)
         init = Init(listen(SOCKET))
         _title(f"testbed-init {state.name}/{blueprint.name}")
