@@ -1,0 +1,67 @@
+"""Where a proxy mode, upstream too, does other than the oracle says, and why.
+
+A row is checked like the oracle's own word: a mode that suddenly did better would fail, so that this table
+stays true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from testbed.model.oracle import Fate, Flow, Outcome, World, aim_of, entry_node, expect, outgoing_address
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """In `mode`, `change` makes of the oracle's word what happens to Service traffic; None where it is right."""
+
+    mode: str
+    reason: str
+    change: Callable[[World, Flow, Outcome], Outcome | None]
+
+
+def _from_the_node(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
+    if outcome.fate is not Fate.ANSWERED:
+        return None
+    entry = entry_node(world, flow)
+    homes = {pod["status"].get("podIP"): pod["spec"]["nodeName"] for pod in world.pods}
+    return Outcome(
+        outcome.fate,
+        tuple(
+            replace(d, source=outgoing_address(entry, homes.get(str(d.backend), "")), port_kept=False)
+            for d in outcome.deliveries
+        ),
+    )
+
+
+def _accepted_first(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
+    if outcome.fate is Fate.ANSWERED:
+        return None
+    return Outcome(Fate.CLOSED if flow.protocol == "TCP" else Fate.SILENCE)
+
+
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(
+        "userspace",
+        "the proxy opens a connection of its own, so the backend always sees the node",
+        _from_the_node,
+    ),
+    Deviation(
+        "userspace",
+        "the proxy accepts before it looks for an endpoint, and can only close or stay silent",
+        _accepted_first,
+    ),
+)
+
+
+def expect_in(mode: str, world: World, flow: Flow) -> tuple[Outcome, str]:
+    """What must happen to `flow` in `mode`; and the reason, if that is not what the oracle says."""
+    outcome = expect(world, flow)
+    if aim_of(world, flow) is None:
+        return outcome, ""
+    for row in DEVIATIONS:
+        if row.mode == mode and (changed := row.change(world, flow, outcome)) not in (None, outcome):
+            assert changed is not None
+            return changed, row.reason
+    return outcome, ""

@@ -1,0 +1,221 @@
+"""The oracle: what must happen to a packet sent to a Service, through a node port, or straight to a Pod.
+
+It reads the objects of the API as the API serves them, shares no code with the proxy that it judges, and knows
+no proxy mode (where a mode cannot do it: `testbed.model.deviations`). The rules are those of kube-proxy:
+
+- who may answer: the ready endpoints; with traffic policy Local only those on the node that the packet enters;
+- nobody: ICMP port unreachable at once; endpoints elsewhere but policy Local: silence;
+- masqueraded is what comes from off the cluster range to a ClusterIP, everything to a node port with policy
+  Cluster, and what a Pod sends to itself; it gets the address of the interface through which it leaves;
+- nothing else is translated, and the source port is kept with the source address.
+
+Source: kubernetes pkg/proxy/iptables/proxier.go (writeServiceToEndpointRules, KUBE-EXT chains), KEP-2086.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from testbed.model.topology import ClusterSpec, NodeSpec
+
+Address = IPv4Address | IPv6Address
+Object = Mapping[str, Any]
+
+
+class Fate(StrEnum):
+    """What the sender gets."""
+
+    ANSWERED = "answered"
+    PORT_UNREACHABLE = "ICMP port unreachable"
+    RESET = "TCP reset"
+    CLOSED = "accepted, then closed"
+    SILENCE = "silence"
+
+
+@dataclass(frozen=True)
+class World:
+    """A cluster as the API tells it, at one moment."""
+
+    spec: ClusterSpec
+    services: tuple[Object, ...] = ()
+    slices: tuple[Object, ...] = ()
+    pods: tuple[Object, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who sends. `node`: the node it runs on, "" outside of the cluster; `host`: in the node's own network."""
+
+    address: Address
+    node: str = ""
+    host: bool = False
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A connection or datagram as its sender means it. `via`: the node an outside sender routes through."""
+
+    sender: Sender
+    to: Address
+    port: int
+    protocol: str
+    via: str = ""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The packet as one backend must see it. `port_kept`: with the source port that the sender chose."""
+
+    backend: Address
+    port: int
+    source: Address
+    port_kept: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What must happen: one of `deliveries`, each as likely as the other, if `fate` is ANSWERED."""
+
+    fate: Fate
+    deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def backends(self) -> frozenset[Address]:
+        return frozenset(delivery.backend for delivery in self.deliveries)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address that serves, and the node it is on."""
+
+    address: Address
+    port: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Aim:
+    """The Service port that a flow addresses: by its ClusterIP, or from outside (`external`: a node port)."""
+
+    service: Object
+    port: Object
+    external: bool
+
+
+def expect(world: World, flow: Flow) -> Outcome:
+    """What must happen to `flow`. Raises LookupError when it is addressed to nothing the oracle knows."""
+    aim = aim_of(world, flow)
+    if aim is None:
+        return _direct(world, flow)
+    entry = entry_node(world, flow)
+    everywhere = list(_endpoints(world, aim, flow.to.version))
+    allowed = [e for e in everywhere if not _local_only(world, aim, flow, entry) or e.node == entry.name]
+    if not allowed:
+        return Outcome(Fate.SILENCE if everywhere else Fate.PORT_UNREACHABLE)
+    return Outcome(Fate.ANSWERED, tuple(_deliver(world, aim, flow, entry, e) for e in allowed))
+
+
+def aim_of(world: World, flow: Flow) -> Aim | None:
+    """The Service port that `flow` is addressed to, None when it is none."""
+    to_node = any(node.address == flow.to for node in world.spec.nodes)
+    for service in world.services:
+        spec = service["spec"]
+        addresses = {spec.get("clusterIP"), *spec.get("clusterIPs", ())}
+        for port in spec.get("ports", ()):
+            if port.get("protocol", "TCP") != flow.protocol:
+                continue
+            if str(flow.to) in addresses and port["port"] == flow.port:
+                return Aim(service, port, external=False)
+            if to_node and port.get("nodePort") == flow.port:
+                return Aim(service, port, external=True)
+    return None
+
+
+def entry_node(world: World, flow: Flow) -> NodeSpec:
+    """The node whose rules decide: the one called by its own address, else the first on the way."""
+    called = [node for node in world.spec.nodes if node.address == flow.to]
+    first = [node for node in world.spec.nodes if node.name == (flow.sender.node or flow.via)]
+    if not called and not first:
+        raise LookupError(f"{flow.sender.address} reaches {flow.to} through no node of the cluster")
+    return (called or first)[0]
+
+
+def outgoing_address(node: NodeSpec, receiver_node: str) -> Address:
+    """With what address `node` itself speaks to a Pod: its Pod bridge's for its own Pods, else its own."""
+    return node.pod_cidr[1] if receiver_node == node.name else node.address
+
+
+def _direct(world: World, flow: Flow) -> Outcome:
+    """Pod networking: nothing is translated, whatever the port number."""
+    for pod in world.pods:
+        if pod.get("status", {}).get("podIP") == str(flow.to):
+            ports = [p for c in pod["spec"]["containers"] for p in c.get("ports", ())]
+            if not any(
+                (p["containerPort"], p.get("protocol", "TCP")) == (flow.port, flow.protocol) for p in ports
+            ):
+                return Outcome(Fate.RESET if flow.protocol == "TCP" else Fate.PORT_UNREACHABLE)
+            source = flow.sender.address
+            if flow.sender.host:
+                source = outgoing_address(_node(world, flow.sender.node), pod["spec"]["nodeName"])
+            return Outcome(Fate.ANSWERED, (Delivery(flow.to, flow.port, source, port_kept=True),))
+    raise LookupError(f"{flow.to}:{flow.port}/{flow.protocol} is neither a Service nor a Pod")
+
+
+def _endpoints(world: World, aim: Aim, version: int) -> Iterator[Endpoint]:
+    """The ready endpoints of a Service port, in one family. A condition that is left out counts as ready."""
+    meta = aim.service["metadata"]
+    for piece in world.slices:
+        own = piece["metadata"]
+        if own["namespace"] != meta["namespace"] or piece["addressType"] != f"IPv{version}":
+            continue
+        if own.get("labels", {}).get("kubernetes.io/service-name") != meta["name"]:
+            continue
+        for port in piece.get("ports") or ():
+            if (port.get("name") or "", port["protocol"]) != (
+                aim.port.get("name") or "",
+                aim.port["protocol"],
+            ):
+                continue
+            for endpoint in piece.get("endpoints") or ():
+                if endpoint.get("conditions", {}).get("ready") is not False:
+                    node = endpoint.get("nodeName") or ""
+                    yield Endpoint(ip_address(endpoint["addresses"][0]), port["port"], node)
+
+
+def _local_only(world: World, aim: Aim, flow: Flow, entry: NodeSpec) -> bool:
+    """Whether traffic policy Local is in force. It does not bind the cluster's own traffic to a node port."""
+    if not aim.external:
+        return bool(aim.service["spec"].get("internalTrafficPolicy") == "Local")
+    return _keeps_outside_source(aim) and not _of_cluster(world, flow, entry)
+
+
+def _keeps_outside_source(aim: Aim) -> bool:
+    return bool(aim.service["spec"].get("externalTrafficPolicy") == "Local")
+
+
+def _of_cluster(world: World, flow: Flow, entry: NodeSpec) -> bool:
+    """A Pod by its address, or the node that the packet enters by being there."""
+    return flow.sender.address in world.spec.cluster_cidr or flow.sender.node == entry.name
+
+
+def _masqueraded(world: World, aim: Aim, flow: Flow, entry: NodeSpec, endpoint: Endpoint) -> bool:
+    if endpoint.address == flow.sender.address:  # else the Pod would answer itself past the node: hairpin
+        return True
+    from_pod = flow.sender.address in world.spec.cluster_cidr and not flow.sender.host
+    if aim.external and _keeps_outside_source(aim):
+        return not from_pod and _of_cluster(world, flow, entry)
+    return aim.external or not from_pod
+
+
+def _deliver(world: World, aim: Aim, flow: Flow, entry: NodeSpec, endpoint: Endpoint) -> Delivery:
+    masqueraded = _masqueraded(world, aim, flow, entry, endpoint)
+    source = outgoing_address(entry, endpoint.node) if masqueraded else flow.sender.address
+    return Delivery(endpoint.address, endpoint.port, source, port_kept=not masqueraded)
+
+
+def _node(world: World, name: str) -> NodeSpec:
+    return next(node for node in world.spec.nodes if node.name == name)

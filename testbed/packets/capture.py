@@ -1,0 +1,152 @@
+"""Capture in a network namespace: an AF_PACKET socket that is open before the first packet, read with scapy.
+
+A packet reaches such a socket before its receiver's protocol stack sees it. So whoever got an answer finds
+every packet that led to it already captured: no wait is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import IPerror as QuotedIP
+
+from testbed.packets.sockets import open_socket
+
+ETH_P_ALL, ETH_P_IP = 0x0003, 0x0800
+PACKET_OUTGOING = 4
+SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
+BUFFER = 8 << 20
+"""Bytes. The kernel counts about 800 for a small packet."""
+
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+PORT_UNREACHABLE = (3, 3)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A captured packet. Addresses are text; ports are 0 for ICMP. `quoted`: what an ICMP error is about."""
+
+    outgoing: bool
+    protocol: str
+    source: str
+    source_port: int
+    to: str
+    port: int
+    flags: int = 0
+    payload: bytes = b""
+    icmp: tuple[int, int] = (0, 0)
+    quoted: Packet | None = None
+
+
+class Sniffer:
+    """Everything in one namespace, on all of its links, that is ICMP or has one of `ports` at either end.
+
+    A context manager. It captures from its construction on.
+    """
+
+    def __init__(self, netns: str | Path, ports: Iterable[int]) -> None:
+        self.socket = open_socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        self.socket.setblocking(False)
+        with suppress(PermissionError):
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        _attach(self.socket, port_filter(sorted(ports)))
+        self.socket.bind(("", ETH_P_ALL))
+
+    def read(self) -> list[Packet]:
+        """What came since the last time."""
+        return [dissect(data, outgoing=direction == PACKET_OUTGOING) for data, direction in self._waiting()]
+
+    def drain(self) -> None:
+        """Forget what came since the last time."""
+        for _ in self._waiting():
+            pass
+
+    def _waiting(self) -> Iterator[tuple[bytes, int]]:
+        while True:
+            try:
+                data, (_, _, direction, *_) = self.socket.recvfrom(65535)
+            except BlockingIOError:
+                return
+            yield data, direction
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> Sniffer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def dissect(data: bytes, *, outgoing: bool) -> Packet:
+    """An IPv4 packet from its bytes."""
+    return _packet(IP(data), outgoing)
+
+
+def _packet(ip: IP, outgoing: bool) -> Packet:
+    below = ip.payload
+    if ICMP in ip and not isinstance(ip, QuotedIP):
+        quoted = _packet(below.payload, outgoing) if isinstance(below.payload, QuotedIP) else None
+        return Packet(outgoing, "ICMP", ip.src, 0, ip.dst, 0, icmp=(below.type, below.code), quoted=quoted)
+    if isinstance(below, TCP | UDP):
+        flags = int(below.flags) if isinstance(below, TCP) else 0
+        name = "TCP" if isinstance(below, TCP) else "UDP"
+        payload = bytes(below.payload)
+        return Packet(outgoing, name, ip.src, below.sport, ip.dst, below.dport, flags, payload)
+    return Packet(outgoing, str(ip.proto), ip.src, 0, ip.dst, 0)
+
+
+Instruction = tuple[int, int, int, int]
+"""code, jump if true, jump if false, operand: struct sock_filter (linux/filter.h)."""
+
+LOAD_BYTE, LOAD_HALF, LOAD_HALF_X, HEADER_LENGTH_X = 0x30, 0x28, 0x48, 0xB1
+JUMP_EQUAL, JUMP_SET, RETURN = 0x15, 0x45, 0x06
+PROTOCOL_OF_FRAME = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL
+EVERYTHING = 0xFFFFFFFF
+
+
+def port_filter(ports: Iterable[int]) -> list[Instruction]:
+    """A classic BPF program for a SOCK_DGRAM packet socket, which sees the packet from its IP header on."""
+    wanted = list(ports)
+    ends = [("source", 0), ("destination", 2)]
+    tests: list[Instruction] = []
+    left = len(ends) * (len(wanted) + 1)
+    for _, offset in ends:
+        tests.append((LOAD_HALF_X, 0, 0, offset))
+        left -= 1
+        for port in wanted:
+            left -= 1
+            tests.append((JUMP_EQUAL, left + 1, 0, port))
+    drop = len(tests)
+    return [
+        (LOAD_HALF, 0, 0, PROTOCOL_OF_FRAME),
+        (JUMP_EQUAL, 0, drop + 5, ETH_P_IP),
+        (LOAD_BYTE, 0, 0, 9),
+        (JUMP_EQUAL, drop + 4, 0, socket.IPPROTO_ICMP),
+        (JUMP_EQUAL, 1, 0, socket.IPPROTO_TCP),
+        (JUMP_EQUAL, 0, drop + 1, socket.IPPROTO_UDP),
+        (HEADER_LENGTH_X, 0, 0, 0),
+        *tests,
+        (RETURN, 0, 0, 0),
+        (RETURN, 0, 0, EVERYTHING),
+    ]
+
+
+def _attach(sniffer: socket.socket, program: list[Instruction]) -> None:
+    """SO_ATTACH_FILTER with a struct sock_fprog, socket(7)."""
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    sniffer.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(program), ctypes.addressof(buffer))
+    )

@@ -1,0 +1,185 @@
+"""The matrix on a live scene: a sniffer in every namespace, one case after the other, a verdict for each."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+
+from testbed.model.cases import (
+    ALL,
+    CLIENT,
+    ERROR_RATE,
+    FIRST,
+    HOMES,
+    NODE_PORTS,
+    PROTOCOLS,
+    SECOND,
+    SERVICE_PORT,
+    TARGET_PORT,
+    Case,
+    To,
+)
+from testbed.model.deviations import expect_in
+from testbed.model.oracle import Fate, Flow, Outcome, Sender, World
+from testbed.packets.capture import Sniffer
+from testbed.packets.distribution import evenness
+from testbed.packets.observation import Observation, faults, in_words, observe, seen_in_words
+from testbed.packets.patience import until
+from testbed.packets.probe import Question, ask, questions
+
+ANSWER_SECONDS = 4.0
+"""How long an answer may take. TCP sends its SYN again after one second, and after two more."""
+
+SILENT_SECONDS = 0.3
+"""How long nothing must come where silence is due."""
+
+SETTLE_SECONDS = 30.0
+"""How long a proxy may take to put its rules in."""
+
+HURRY_SECONDS = 0.5
+"""How long an answer may take of a proxy that has not settled."""
+
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not_run"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of `verify -o json`. `verdict`: passed, failed or not_run."""
+
+    mode: str
+    case: str
+    source: str
+    protocol: str
+    family: str
+    expected: str
+    seen: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Pod or machine of the scene, as it appears in cases."""
+
+    netns: Path
+    sender: Sender
+
+
+class Stage:
+    """The scene with a sniffer in each namespace, as a context manager.
+
+    `places`: the Pods and machines that the cases name.
+    """
+
+    def __init__(self, world: World, places: Mapping[str, Place]) -> None:
+        self.world = world
+        self.places = places
+        self.names = {str(places[name].sender.address): name for name in HOMES}
+        self._questions = questions(secrets.token_hex(4))
+        self._open = ExitStack()
+        self._sniffers: dict[str, Sniffer] = {}
+
+    def __enter__(self) -> Stage:
+        ports = {TARGET_PORT, SERVICE_PORT, *NODE_PORTS.values()}
+        for name, place in self.places.items():
+            self._sniffers[name] = self._open.enter_context(Sniffer(place.netns, ports))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def flow(self, case: Case) -> Flow:
+        """What the case's sender means, in addresses."""
+        if case.to is To.CLUSTER_IP:
+            service = next(s for s in self.world.services if s["metadata"]["name"] == case.service)
+            to = ip_address(service["spec"]["clusterIP"])
+        else:
+            to = self.places[case.service if case.to is To.POD else case.via].sender.address
+        return Flow(self.places[case.actor].sender, to, case.port, case.protocol, case.via)
+
+    def exchange(
+        self, case: Case, expected: Outcome, seconds: float
+    ) -> tuple[Observation, Question, list[str]]:
+        """Ask once: what was seen, and what is wrong with it."""
+        flow = self.flow(case)
+        port, token = next(self._questions)
+        wait = SILENT_SECONDS if expected.fate is Fate.SILENCE else seconds
+        question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
+        for sniffer in self._sniffers.values():
+            sniffer.drain()
+        answer = ask(self.places[case.actor].netns, question)
+        captured = {name: self._sniffers[name].read() for name in {case.actor, *HOMES}}
+        at_backends = {name: captured[name] for name in HOMES}
+        seen = observe(question, answer, captured[case.actor], at_backends)
+        return seen, question, faults(expected, seen, flow, question, not flow.sender.host)
+
+    def verdict(self, mode: str, case: Case, seconds: float = ANSWER_SECONDS) -> Verdict:
+        """Run one case."""
+        expected, reason = expect_in(mode, self.world, self.flow(case))
+        due = in_words(expected, self.names)
+        if case.count > 1:
+            due = f"{', '.join(HOMES)} equally often (chi-square, p >= {ERROR_RATE:g})"
+            seen_words, good = self._spread(case, expected, seconds)
+        else:
+            seen, question, wrong = self.exchange(case, expected, seconds)
+            seen_words = "; ".join([seen_in_words(seen, question), *wrong])
+            good = not wrong
+        due += f" ({mode}: {reason})" if reason else ""
+        return _row(mode, case, due, seen_words, PASSED if good else FAILED)
+
+    def _spread(self, case: Case, expected: Outcome, seconds: float) -> tuple[str, bool]:
+        counts = Counter(dict.fromkeys(HOMES, 0))
+        for number in range(case.count):
+            seen, _, wrong = self.exchange(case, expected, seconds)
+            if wrong:
+                return f"number {number + 1}: {'; '.join(wrong)}", False
+            counts[seen.arrivals[0].backend] += 1
+        chance = evenness(list(counts.values()))
+        return ", ".join(f"{n} {c}" for n, c in counts.items()) + f"; p = {chance:.2g}", chance >= ERROR_RATE
+
+    def settle(self, mode: str) -> list[str]:
+        """Wait until every node answers for every Service. What still does not after SETTLE_SECONDS."""
+        waiting = list(_settling())
+
+        def settled() -> bool:
+            waiting[:] = [case for case in waiting if not self._answers(mode, case)]
+            return not waiting
+
+        until(settled, SETTLE_SECONDS)
+        return [case.name for case in waiting]
+
+    def _answers(self, mode: str, case: Case) -> bool:
+        expected, _ = expect_in(mode, self.world, self.flow(case))
+        return self.exchange(case, expected, HURRY_SECONDS)[0].fate is expected.fate
+
+
+def _settling() -> Iterator[Case]:
+    for node in (FIRST, SECOND):
+        for service in (*HOMES, ALL):
+            for protocol in PROTOCOLS:
+                yield Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)
+                yield Case(To.NODE_PORT, service, "client", CLIENT, protocol, NODE_PORTS[service], node)
+
+
+def run(stage: Stage, mode: str, cases: Sequence[Case]) -> Iterator[Verdict]:
+    """All `cases` in `mode`, which has just been switched to."""
+    unsettled = stage.settle(mode)
+    for case in cases:
+        yield stage.verdict(mode, case, HURRY_SECONDS if unsettled else ANSWER_SECONDS)
+
+
+def not_run(mode: str, cases: Sequence[Case], why: str) -> Iterator[Verdict]:
+    """The rows of a mode that could not be switched to."""
+    for case in cases:
+        yield _row(mode, case, "", why, NOT_RUN)
+
+
+def _row(mode: str, case: Case, expected: str, seen: str, verdict: str) -> Verdict:
+    return Verdict(mode, case.name, case.source, case.protocol, case.family, expected, seen, verdict)

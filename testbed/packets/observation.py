@@ -1,0 +1,152 @@
+"""What captured packets show of one exchange, and what is wrong with it by the oracle's word. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from testbed.model.oracle import Delivery, Fate, Flow, Outcome
+from testbed.packets.capture import PORT_UNREACHABLE, RST, Packet
+from testbed.packets.probe import Answer, Question, Result
+
+
+@dataclass(frozen=True, order=True)
+class Arrival:
+    """The question, as it came into a backend's namespace."""
+
+    backend: str
+    to: str
+    port: int
+    source: str
+    source_port: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One exchange. `sender`: the address that the sender's socket had.
+
+    `replies`: from where packets came back to the sender's own namespace, as (address, port). `refuser`: where a
+    refusal came from. `wrong_quote`: what an ICMP error was about, if not the question.
+    """
+
+    fate: Fate
+    sender: str
+    arrivals: tuple[Arrival, ...] = ()
+    replies: frozenset[tuple[str, int]] = frozenset()
+    refuser: str = ""
+    wrong_quote: str = ""
+
+
+def observe(
+    question: Question,
+    answer: Answer,
+    at_sender: Sequence[Packet],
+    at_backends: Mapping[str, Sequence[Packet]],
+) -> Observation:
+    """Put the socket's word and the packets together."""
+    arrivals = {
+        Arrival(name, packet.to, packet.port, packet.source, packet.source_port)
+        for name, packets in at_backends.items()
+        for packet in packets
+        if not packet.outgoing and question.token in packet.payload and packet.port != question.source_port
+    }
+    back = [packet for packet in at_sender if not packet.outgoing and packet.port == question.source_port]
+    errors = [
+        p for p in at_sender if not p.outgoing and p.quoted and p.quoted.source_port == question.source_port
+    ]
+    fate, refuser = _fate(answer, back, errors)
+    return Observation(
+        fate,
+        answer.address,
+        tuple(sorted(arrivals)),
+        frozenset((packet.source, packet.source_port) for packet in back),
+        refuser,
+        _wrong_quote(question, errors),
+    )
+
+
+def _fate(answer: Answer, back: Sequence[Packet], errors: Sequence[Packet]) -> tuple[Fate, str]:
+    if answer.result is Result.ANSWERED:
+        return Fate.ANSWERED, ""
+    if answer.result is Result.CLOSED:
+        return Fate.CLOSED, ""
+    if answer.result is Result.UNREACHABLE:
+        return Fate.SILENCE, f"the sender's own kernel: {answer.data.decode()}"
+    for packet in errors:
+        if packet.icmp == PORT_UNREACHABLE:
+            return Fate.PORT_UNREACHABLE, packet.source
+    for packet in back:
+        if packet.protocol == "TCP" and packet.flags & RST:
+            return Fate.RESET, packet.source
+    return Fate.SILENCE, ""
+
+
+def _wrong_quote(question: Question, errors: Sequence[Packet]) -> str:
+    for packet in errors:
+        about = packet.quoted
+        assert about is not None
+        if (about.protocol, about.to, about.port) != (question.protocol, question.to, question.port):
+            return f"{about.to}:{about.port}/{about.protocol}"
+    return ""
+
+
+def faults(
+    expected: Outcome, seen: Observation, flow: Flow, question: Question, own_network: bool
+) -> list[str]:
+    """What is wrong, in words; nothing if it is as it must be.
+
+    `own_network`: nothing translates in the sender's namespace, so that what comes back there must come from
+    where the question went. On a node the packets are captured before they are translated back, and only its
+    socket can tell.
+    """
+    found = []
+    if seen.fate is not expected.fate:
+        found.append(f"{seen.fate} where {expected.fate} was due")
+    if seen.wrong_quote:
+        found.append(f"the ICMP error is about {seen.wrong_quote}")
+    if expected.fate is Fate.ANSWERED:
+        found += _delivery_faults(expected.deliveries, seen, question)
+    elif seen.arrivals:
+        found.append(f"{seen.arrivals[0].backend} got it")
+    strangers = {reply for reply in seen.replies if reply != (str(flow.to), flow.port)}
+    if own_network and strangers:
+        found.append("reply from " + ", ".join(f"{address}:{port}" for address, port in sorted(strangers)))
+    return found
+
+
+def _delivery_faults(deliveries: Sequence[Delivery], seen: Observation, question: Question) -> list[str]:
+    if not seen.arrivals:
+        return ["no backend got it"]
+    if len(seen.arrivals) > 1:
+        return ["it arrived more than once"]
+    (arrival,) = seen.arrivals
+    due = [d for d in deliveries if (str(d.backend), d.port) == (arrival.to, arrival.port)]
+    if not due:
+        return [f"it went to {arrival.backend} at {arrival.to}:{arrival.port}"]
+    if str(due[0].source) != arrival.source:
+        return [f"{arrival.backend} saw {arrival.source}"]
+    if due[0].port_kept and arrival.source_port != question.source_port:
+        return [f"source port {question.source_port} became {arrival.source_port}"]
+    return []
+
+
+def in_words(outcome: Outcome, names: Mapping[str, str]) -> str:
+    """What must happen: `near sees 10.244.1.1`. `names` of the Pods by address."""
+    if outcome.fate is not Fate.ANSWERED:
+        return str(outcome.fate)
+    return " or ".join(
+        sorted(
+            f"{names.get(str(d.backend), str(d.backend))} sees {d.source}{' and the same port' * d.port_kept}"
+            for d in outcome.deliveries
+        )
+    )
+
+
+def seen_in_words(seen: Observation, question: Question) -> str:
+    """What happened, in the form of `in_words`."""
+    if seen.fate is not Fate.ANSWERED or not seen.arrivals:
+        return f"{seen.fate}{' from ' * bool(seen.refuser)}{seen.refuser}"
+    return " and ".join(
+        f"{a.backend} saw {a.source}{' and the same port' * (a.source_port == question.source_port)}"
+        for a in seen.arrivals
+    )

@@ -1,0 +1,124 @@
+"""The matrix's scene: Deployments and Services made through the API, and the world that the API then tells."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from testbed.client import Client
+from testbed.errors import TestbedError
+from testbed.model.cases import ALL, HOMES, NODE_PORTS, NONE, PROTOCOLS, SERVICE_PORT, TARGET_PORT
+from testbed.model.oracle import World
+from testbed.model.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES
+from testbed.model.topology import ClusterSpec
+from testbed.packets.patience import patience
+
+NAMESPACE = "default"
+POD_PORTS = (TARGET_PORT, SERVICE_PORT, *NODE_PORTS.values())
+"""The Pods listen on the Services' own ports too: what is sent there must reach them untouched."""
+
+READY_SECONDS = 60.0
+POLL = 0.05
+
+
+def deployments() -> Iterator[dict[str, Any]]:
+    """One Pod each, bound to its node."""
+    for name, node in HOMES.items():
+        labels = {"backend": name, "in": ALL}
+        ports = [{"containerPort": port, "protocol": p} for port in POD_PORTS for p in PROTOCOLS]
+        container = {"name": "echo", "image": "testbed/echo", "ports": ports}
+        yield {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": {"backend": name}},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"nodeName": node, "containers": [container]},
+                },
+            },
+        }
+
+
+def services() -> Iterator[dict[str, Any]]:
+    """Each reachable by ClusterIP and node port, TCP and UDP."""
+    selectors = {name: {"backend": name} for name in (*HOMES, NONE)} | {ALL: {"in": ALL}}
+    for name, selector in selectors.items():
+        ports = [
+            {
+                "name": protocol.lower(),
+                "protocol": protocol,
+                "port": SERVICE_PORT,
+                "targetPort": TARGET_PORT,
+                "nodePort": NODE_PORTS[name],
+            }
+            for protocol in PROTOCOLS
+        ]
+        yield {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"type": "NodePort", "selector": selector, "ports": ports},
+        }
+
+
+def build(kubeconfig: Path, spec: ClusterSpec) -> World:
+    """Make the scene and wait until it is there. Raises TestbedError when it does not come to be."""
+    return asyncio.run(_build(kubeconfig, spec))
+
+
+async def _build(kubeconfig: Path, spec: ClusterSpec) -> World:
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        for service in services():
+            await client.create(SERVICES, service)
+        for deployment in deployments():
+            await client.create(DEPLOYMENTS, deployment)
+        deadline = time.monotonic() + patience(READY_SECONDS)
+        while missing := _missing(world := await _world(client, spec)):
+            if time.monotonic() > deadline:
+                raise TestbedError(
+                    f"the scene is not complete after {patience(READY_SECONDS):g} s: {missing}; "
+                    "the logs of kubelet and controller manager tell why"
+                )
+            await asyncio.sleep(POLL)
+        return world
+
+
+async def _world(client: Client, spec: ClusterSpec) -> World:
+    found = [(await client.list(kind, NAMESPACE)).items for kind in (SERVICES, ENDPOINT_SLICES, PODS)]
+    services, slices, pods = (tuple(items) for items in found)
+    return World(spec, services, slices, pods)
+
+
+def _missing(world: World) -> str:
+    """What is not yet there, in words; "" when all is."""
+    for name in HOMES:
+        if not any(_is_backend(pod, name) for pod in world.pods):
+            return f"Pod {name} is not ready"
+    for name in (*HOMES, ALL):
+        due = len(HOMES) if name == ALL else 1
+        ready = sum(
+            endpoint.get("conditions", {}).get("ready") is True
+            for piece in world.slices
+            if piece["metadata"].get("labels", {}).get("kubernetes.io/service-name") == name
+            for endpoint in piece.get("endpoints") or ()
+        )
+        if ready != due:
+            return f"Service {name} has {ready} of {due} ready endpoints"
+    return ""
+
+
+def _is_backend(pod: dict[str, Any] | Any, name: str) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and bool(pod["metadata"].get("labels", {}).get("backend") == name)
+
+
+def pod_of(world: World, name: str) -> Any:
+    """The Pod of the backend `name`, as from the API."""
+    return next(pod for pod in world.pods if _is_backend(pod, name))
