@@ -64,75 +64,54 @@ def ecdf(samples: Sequence[float]) -> list[tuple[float, float]]:
     return points
 
 
-class _Blocks:
-    """Samples sorted once, each with its block, so that the median of a resample of blocks is a running sum.
+@dataclass(frozen=True)
+class Resampled:
+    """The median of the samples, and of each bootstrap resample of them."""
 
-    Drawing whole blocks keeps what a block has in common (a busy neighbour, a warm cache) together: samples
-    taken within a few milliseconds of each other are not independent, and an interval that takes them
-    to be so is too narrow.
+    median: float
+    draws: tuple[float, ...]
+
+
+def resample(
+    samples: Sequence[float], blocks: Sequence[int], *, draws: int = RESAMPLES, seed: int = SEED
+) -> Resampled:
+    """Bootstrap the median by drawing whole blocks; sample i was taken in block `blocks[i]`.
+
+    Drawing blocks keeps what a block has in common (a busy neighbour, a warm cache) together: samples taken
+    within a few milliseconds of each other are not independent, and an interval that takes them to be so is
+    too narrow. Two sets with the same blocks and the same seed get the same draws: they are paired.
+    Raises ValueError when the lengths differ or there is nothing to draw.
     """
-
-    def __init__(self, samples: Sequence[float], blocks: Sequence[int]) -> None:
-        if len(samples) != len(blocks):
-            raise ValueError(f"{len(samples)} samples with {len(blocks)} block numbers")
-        pairs = sorted(zip(samples, blocks, strict=True))
-        self.values = [value for value, _ in pairs]
-        self.blocks = [block for _, block in pairs]
-
-    def median(self, weights: dict[int, int]) -> float:
-        """The median when the samples of block b are taken `weights[b]` times."""
-        running = list(accumulate(weights.get(block, 0) for block in self.blocks))
-        if not running or running[-1] == 0:
-            raise ValueError("no samples in the blocks drawn")
-        return self.values[bisect_left(running, (running[-1] + 1) // 2)]
-
-
-def _draws(names: Sequence[int], resamples: int) -> list[dict[int, int]]:
-    source = random.Random(SEED)
-    draws = []
-    for _ in range(resamples):
-        weights: dict[int, int] = {}
+    if len(samples) != len(blocks):
+        raise ValueError(f"{len(samples)} samples with {len(blocks)} block numbers")
+    ordered = sorted(zip(samples, blocks, strict=True))
+    names = sorted(set(blocks))
+    source = random.Random(seed)
+    medians = []
+    for _ in range(draws):
+        weights = dict.fromkeys(names, 0)
         for name in source.choices(names, k=len(names)):
-            weights[name] = weights.get(name, 0) + 1
-        draws.append(weights)
-    return draws
+            weights[name] += 1
+        running = list(accumulate(weights[block] for _, block in ordered))
+        medians.append(ordered[bisect_left(running, (running[-1] + 1) // 2)][0])
+    return Resampled(median(samples), tuple(medians))
 
 
-def _interval(estimate: float, resampled: list[float]) -> Interval:
-    tail = (1 - CONFIDENCE) / 2
-    return Interval(estimate, quantile(resampled, tail), quantile(resampled, 1 - tail))
+def interval(of: Resampled) -> Interval:
+    """The median and its interval."""
+    return _interval(of.median, of.draws)
 
 
-def median_interval(samples: Sequence[float], blocks: Sequence[int], resamples: int = RESAMPLES) -> Interval:
-    """The median and its bootstrap interval; blocks are resampled, not samples."""
-    own = _Blocks(samples, blocks)
-    draws = _draws(sorted(set(blocks)), resamples)
-    return _interval(median(samples), [own.median(weights) for weights in draws])
+def ratio(top: Resampled, bottom: Resampled) -> Interval:
+    """median(top) / median(bottom) and its interval.
 
-
-def ratio_interval(
-    samples: Sequence[float],
-    blocks: Sequence[int],
-    base: Sequence[float],
-    base_blocks: Sequence[int],
-    *,
-    paired: bool = True,
-    resamples: int = RESAMPLES,
-) -> Interval:
-    """median(samples) / median(base) and its bootstrap interval.
-
-    `paired`: both were taken interleaved in the same blocks, so a block is drawn for both at once and what
-    slowed both falls out of the ratio. Otherwise (two runs compared) each side draws its own.
+    Paired when both were resampled with the same blocks and seed: what slowed a block of both then falls out
+    of the ratio. For samples of different runs resample with two seeds.
     """
-    top, bottom = _Blocks(samples, blocks), _Blocks(base, base_blocks)
-    if paired:
-        names = sorted(set(blocks) & set(base_blocks))
-        top_draws = bottom_draws = _draws(names, resamples)
-    else:
-        top_draws = _draws(sorted(set(blocks)), resamples)
-        bottom_draws = _draws(sorted(set(base_blocks)), resamples)
-        random.Random(SEED + 1).shuffle(bottom_draws)
-    resampled = [
-        top.median(one) / bottom.median(other) for one, other in zip(top_draws, bottom_draws, strict=True)
-    ]
-    return _interval(median(samples) / median(base), resampled)
+    quotients = tuple(a / b for a, b in zip(top.draws, bottom.draws, strict=True))
+    return _interval(top.median / bottom.median, quotients)
+
+
+def _interval(estimate: float, draws: Sequence[float]) -> Interval:
+    tail = (1 - CONFIDENCE) / 2
+    return Interval(estimate, quantile(draws, tail), quantile(draws, 1 - tail))

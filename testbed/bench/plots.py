@@ -1,0 +1,144 @@
+"""The plots of a report, as SVG. Colours are classes (`c-iptables`), so that the page's style has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from testbed.bench.measures import MEASURES
+from testbed.bench.statistics import ecdf, enough, quantile
+from testbed.bench.summary import Row, Summary, micros
+from testbed.bench.svg import Axis, apart, around, element, path, text, title
+
+WIDTH, HEIGHT = 480, 330
+LEFT, RIGHT, TOP, BOTTOM = 50, 96, 18, 44
+LABEL_ROOM = 15.0
+"""Pixels between the lines of the names at the right."""
+
+MARKS = {
+    "direct": "M-4.5,0 L0,-4.5 L4.5,0 L0,4.5 Z",
+    "iptables": "M-4.2,0 A4.2,4.2 0 1 0 4.2,0 A4.2,4.2 0 1 0 -4.2,0 Z",
+    "ipvs": "M-4,-4 H4 V4 H-4 Z",
+    "userspace": "M0,-5 L5,4 H-5 Z",
+}
+OTHER_MARK = "M-4.5,-4.5 L4.5,4.5 M-4.5,4.5 L4.5,-4.5"
+CURVE_POINTS = 120
+
+
+def _frame(label: str, *inside: str, height: int = HEIGHT) -> str:
+    return element(
+        "svg",
+        title(label),
+        *inside,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {height}",
+        role="img",
+        class_="plot",
+    )
+
+
+def _colour(mode: str) -> str:
+    return f"c-{mode if mode in MARKS else 'other'}"
+
+
+def _mark(mode: str, x: float, y: float, hint: str) -> str:
+    """A mark with a larger, unseen target around it for the pointer, and its value on hover."""
+    return element(
+        "g",
+        title(hint),
+        element("circle", r=11, class_="hit"),
+        element("path", d=MARKS.get(mode, OTHER_MARK), class_="mark"),
+        transform=f"translate({x:.1f},{y:.1f})",
+        class_=_colour(mode),
+    )
+
+
+def _up(axis: Axis) -> str:
+    """Horizontal grid lines with µs at the left."""
+    lines = []
+    for tick in axis.ticks():
+        y = axis(tick)
+        lines.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+        lines.append(text(f"{tick:,.10g}", LEFT - 7, y + 4, "tick", "end"))
+    return "".join(lines) + text("µs", LEFT - 7, TOP - 2, "tick", "end")
+
+
+def _names(places: Sequence[tuple[str, float]]) -> str:
+    """Mode names at the right, beside where their lines end, never on each other."""
+    moved = apart([y for _, y in places], LABEL_ROOM, TOP + 4.0, HEIGHT - BOTTOM)
+    return "".join(
+        text(mode, WIDTH - RIGHT + 14, y + 4, f"name {_colour(mode)}")
+        for (mode, _), y in zip(places, moved, strict=True)
+    )
+
+
+def growth(summary: Summary, measure: str) -> str:
+    """Median with its interval against the number of Services, one line a mode, both axes logarithmic."""
+    sizes, modes, rows = summary.run.sizes, summary.run.modes, summary.rows[measure]
+    up = Axis(*around([v for r in rows for v in (r.median.low, r.median.high)]), HEIGHT - BOTTOM, TOP)
+    right = WIDTH - RIGHT - 14.0
+    across = Axis(sizes[0], max(sizes[-1], sizes[0] * 10), LEFT + 18.0, right)
+    parts = [_up(up)]
+    for size in sizes:
+        parts.append(text(f"{size:,}", across(size), HEIGHT - BOTTOM + 18, "tick", "middle"))
+    parts.append(text("Services", (LEFT + right) / 2, HEIGHT - 8, "tick", "middle"))
+    ends = []
+    for number, mode in enumerate(modes):
+        shift = (number - (len(modes) - 1) / 2) * 5
+        own = [row for row in rows if row.mode == mode]
+        places = [(across(row.services) + shift, up(row.median.estimate)) for row in own]
+        parts.append(_line(mode, own, places, up))
+        ends.append((mode, places[-1][1]))
+    parts.append(_names(ends))
+    return _frame(f"{MEASURES[measure].title}: median against the number of Services", *parts)
+
+
+def _line(mode: str, rows: Sequence[Row], places: Sequence[tuple[float, float]], up: Axis) -> str:
+    parts = [path(places, "line")]
+    for row, (x, y) in zip(rows, places, strict=True):
+        low, high = up(row.median.low), up(row.median.high)
+        parts.append(element("line", x1=x, x2=x, y1=low, y2=high, class_="bar"))
+        hint = (
+            f"{mode}, {row.services:,} Services: median {micros(row.median.estimate)} µs, 95 % interval "
+            f"{micros(row.median.low)}–{micros(row.median.high)}, {row.count} samples"
+        )
+        parts.append(_mark(mode, x, y, hint))
+    return element("g", *parts, class_=_colour(mode))
+
+
+def distribution(summary: Summary, measure: str, services: int) -> str:
+    """The share of samples (upwards) that took at most so long (across, logarithmic), one curve a mode.
+
+    The axis ends at the largest p99 of a mode; what lies beyond stays in the table and the raw samples.
+    """
+    cells = [c for m in summary.run.modes if (c := summary.run.cell(measure, services, m))]
+    ends = [quantile(c.samples, 0.99) if enough(len(c.samples), 0.99) else max(c.samples) for c in cells]
+    low, high = around([*(min(c.samples) for c in cells), *ends], 1.05)
+    across = Axis(low, high, LEFT, WIDTH - RIGHT)
+    top, bottom = TOP + 4.0, HEIGHT - BOTTOM + 0.0
+    parts = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = bottom - share * (bottom - top)
+        parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+        parts.append(text(f"{share:.0%}", LEFT - 7, y + 4, "tick", "end"))
+    for tick in across.ticks():
+        x = across(tick)
+        parts.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
+        parts.append(text(f"{tick:,.10g}", x, bottom + 18, "tick", "middle"))
+    parts.append(text("µs or less", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "tick", "middle"))
+    middles = []
+    for number, cell in enumerate(cells):
+        points = ecdf(cell.samples)
+        step = max(1, len(points) // CURVE_POINTS)
+        shown = [point for point in points[::step] if point[0] <= high]
+        line = path([(across(v), bottom - share * (bottom - top)) for v, share in shown], "line")
+        middle = quantile(cell.samples, 0.5)
+        hint = ", ".join(
+            f"p{q * 100:g} {micros(quantile(cell.samples, q))}"
+            for q in (0.01, 0.5, 0.9, 0.99)
+            if enough(len(cell.samples), q)
+        )
+        mark = _mark(cell.mode, across(middle), (top + bottom) / 2, f"{cell.mode}: {hint} µs")
+        parts.append(element("g", line, mark, class_=_colour(cell.mode)))
+        middles.append((cell.mode, top + 20 + 20.0 * number))
+    parts.append(_names(middles))
+    return _frame(f"{MEASURES[measure].title} at {services:,} Services: distribution", *parts)

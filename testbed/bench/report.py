@@ -1,0 +1,181 @@
+"""The report of a run: one self-contained HTML page, Markdown, the terminal, and a picture by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from testbed.bench import plots, tables
+from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES
+from testbed.bench.record import Results, Run
+from testbed.bench.summary import Summary, micros, sentences, summarise
+from testbed.bench.svg import element, text
+from testbed.bench.topology import picture
+
+HEADING = "Service proxy modes compared"
+HOW = (
+    "All modes run at once, on nodes of their own, from the same API objects. Samples are taken in "
+    "rounds that visit the modes in a new random order each time; the first is thrown away. The Services "
+    "probed are the first, the middle one and the last of the list. Direct is Pod to Pod without a Service, "
+    "from a node that has no proxy."
+)
+SEPARATE = (
+    "Each environment has tables of its own: another kernel or machine is another experiment, and figures of "
+    "one say nothing of ratios in the other."
+)
+INTERVALS = (
+    "Intervals are 95 % bootstrap intervals of the median (or of the ratio of two medians); whole rounds are "
+    "resampled, because samples of one round share what the machine was doing."
+)
+
+
+def _own(name: str) -> str:
+    return files("testbed.bench").joinpath(name).read_text()
+
+
+def summaries(results: Results) -> list[Summary]:
+    """All runs of a session, summed up once; everything below takes these."""
+    return [summarise(run) for run in results.runs]
+
+
+def html(summed: Sequence[Summary], taken: str) -> str:
+    """The page. It loads nothing from anywhere."""
+    body = [f"<h1>{HEADING}</h1>", f'<p class="date">{escape(_when(taken))}</p>']
+    for summary in summed:
+        body.append(f"<h2>{escape(summary.title)}</h2>{_list(sentences(summary))}")
+        body.append(_section(summary))
+    body.append(_method(summed))
+    return Template(_own("page.html")).substitute(
+        style=_own("page.css") + _own("plot.css"), body="\n".join(body)
+    )
+
+
+def _when(taken: str) -> str:
+    return f"{datetime.fromisoformat(taken):%Y-%m-%d %H:%M} UTC" if taken else ""
+
+
+def _list(items: Iterable[str]) -> str:
+    return f'<ul class="said">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>'
+
+
+def _figure(caption: str, drawing: str) -> str:
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{drawing}</figure>"
+
+
+def _section(summary: Summary) -> str:
+    """Each measure: median against size beside the distribution at the largest size, and its table."""
+    run = summary.run
+    parts = []
+    for measure in summary.rows:
+        largest = run.sizes[-1]
+        drawings = (
+            _figure("Median against the number of Services", plots.growth(summary, measure)),
+            _figure(f"Distribution at {largest:,} Services", plots.distribution(summary, measure, largest)),
+        )
+        parts.append(
+            f'<h3>{escape(MEASURES[measure].title)}</h3><div class="plots">{"".join(drawings)}</div>'
+        )
+        parts.append(tables.to_html(tables.latency(summary, measure)))
+    if run.programming:
+        parts.append("<h3>Programming</h3>" + tables.to_html(tables.programming(run)))
+    parts.append(f"<h3>Environment</h3>{_facts(environment(run))}")
+    return "".join(parts)
+
+
+def environment(run: Run) -> dict[str, str]:
+    """Facts of the environment, the method's numbers and the prober's own cost, as text."""
+    method = ", ".join(f"{name} {_plain(value)}" for name, value in run.method.items())
+    cost = ", ".join(f"{name} {micros(value)} µs" for name, value in run.overhead.items())
+    return {**run.facts, "sampling": method, "the prober's own cost, median": cost}
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return (
+        "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items() if v) + "</dl>"
+    )
+
+
+def _method(summed: Sequence[Summary]) -> str:
+    measured = dict.fromkeys(measure for summary in summed for measure in summary.rows)
+    widest = max((summary.run for summary in summed), key=lambda run: len(run.modes))
+    said = []
+    for name in measured:
+        measure = MEASURES[name]
+        said.append(
+            f"<li><strong>{escape(measure.title)}.</strong> {escape(measure.definition)} "
+            f"{escape(measure.caution)}</li>"
+        )
+    return (
+        "<h2>What was measured, and how</h2>"
+        + _figure("One cluster, a node for each mode, the same Services", picture(widest))
+        + f"<ul>{''.join(said)}</ul>"
+        + f"<p>{HOW}</p>"
+        f"<p>{INTERVALS} {SEPARATE}</p>"
+    )
+
+
+def markdown(summed: Sequence[Summary], taken: str) -> str:
+    """The same for a CI summary or an issue: sentences and tables."""
+    parts = [f"# {HEADING}", _when(taken)]
+    for summary in summed:
+        parts.append(f"## {summary.title}")
+        parts.append("\n".join(f"- {sentence}" for sentence in sentences(summary)))
+        parts += [tables.to_markdown(tables.latency(summary, measure)) for measure in summary.rows]
+        if summary.run.programming:
+            parts.append(tables.to_markdown(tables.programming(summary.run)))
+        parts.append(
+            "\n".join(f"- {name}: {fact}" for name, fact in environment(summary.run).items() if fact)
+        )
+    measured = dict.fromkeys(measure for summary in summed for measure in summary.rows)
+    parts.append("## What was measured")
+    for name in measured:
+        measure = MEASURES[name]
+        parts.append(f"**{measure.title}.** {measure.definition} {measure.caution}".strip())
+    parts.append(f"{INTERVALS} {SEPARATE}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def terminal(summed: Sequence[Summary]) -> str:
+    """The tables in brief and the sentences, for the end of a run."""
+    parts = []
+    for summary in summed:
+        parts.append(f"== {summary.title} ==")
+        parts += [tables.to_text(tables.latency(summary, measure, brief=True)) for measure in summary.rows]
+        if summary.run.programming:
+            parts.append(tables.to_text(tables.programming(summary.run)))
+        parts.append("\n".join(f"* {sentence}" for sentence in sentences(summary)))
+    return "\n\n".join(parts)
+
+
+def svg(summary: Summary) -> str:
+    """One picture by itself, for a README: the two main measures against Services, light or dark."""
+    drawings = []
+    for number, measure in enumerate((FIRST_PACKET.name, KEEP_ALIVE.name)):
+        x = number * (plots.WIDTH + 10)
+        drawings.append(
+            element(
+                "g",
+                text(MEASURES[measure].title + ", median", plots.LEFT, 22, "strong"),
+                element("g", plots.growth(summary, measure), transform="translate(0,32)"),
+                transform=f"translate({x},0)",
+            )
+        )
+    width, height = 2 * plots.WIDTH + 10, plots.HEIGHT + 60
+    style = _own("page.css").partition("* {")[0] + _own("plot.css")
+    return element(
+        "svg",
+        element("style", style),
+        element("rect", width=width, height=height, rx=10, fill="var(--card)"),
+        *drawings,
+        text(summary.title, plots.LEFT, height - 12, "small"),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width} {height}",
+        class_="plot",
+    )
