@@ -96,10 +96,12 @@ def address(ip: Any, name: str, cidr: str | IPv4Interface | IPv6Interface) -> No
 
 
 def route(ip: Any, destination: str, *, via: str = "", dev: str = "") -> None:
-    """A route to `destination`, a CIDR or `default`, replacing another to the same."""
+    """A route to `destination`, a CIDR or `default`, replacing another to the same. Without `via`: on-link."""
     words: dict[str, Any] = {"dst": destination}
     if via:
         words["gateway"] = via
+    else:
+        words["scope"] = "link"
     if dev:
         words["oif"] = index(ip, dev)
     ip.route("replace", **words)

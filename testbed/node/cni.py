@@ -1,0 +1,157 @@
+"""The runtime side of CNI: reads the conf list and calls its plugins, one after the other.
+
+Specification: https://www.cni.dev/docs/spec/ version 1.0.0, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import TestbedError
+from testbed.node.runtime import Finished, Process, Runtime
+
+OUR_PLUGIN = "testbed-bridge"
+TIMEOUT = 30.0
+"""Seconds for one plugin; one that hangs must not hold up the node."""
+
+
+class CniError(TestbedError):
+    """A plugin failed, or there is no usable configuration."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A container in CNI's sense: the Pod."""
+
+    id: str
+    netns: str
+    arguments: str = ""
+    interface: str = "eth0"
+
+
+def write_default(directory: Path, pod_cidr: IPv4Network, mtu: int = 1500) -> None:
+    """Our own conf list, unless some configuration is there already."""
+    if any(directory.glob("*.conflist")):
+        return
+    plugin = {
+        "type": OUR_PLUGIN,
+        "bridge": "cni0",
+        "mtu": mtu,
+        "hairpinMode": True,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": str(pod_cidr)}]]},
+    }
+    document = {"cniVersion": "1.0.0", "name": "testbed", "plugins": [plugin]}
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "10-testbed.conflist").write_text(json.dumps(document, indent=2) + "\n")
+
+
+class Network:
+    """The first conf list of `configurations`, called through `runtime`; plugins are in `programs`."""
+
+    def __init__(self, configurations: Path, programs: Path, runtime: Runtime) -> None:
+        self._configurations = configurations
+        self._programs = programs
+        self._runtime = runtime
+
+    async def add(self, sandbox: Sandbox) -> dict[str, Any]:
+        """Attach the Pod. The last plugin's result. Undone when one fails. Raises CniError."""
+        document = self._document()
+        result: dict[str, Any] | None = None
+        try:
+            for plugin in document["plugins"]:
+                answer = await self._call("ADD", document, plugin, sandbox, result)
+                result = answer or result
+        except CniError:
+            await self._delete(document, sandbox, result, forgiving=True)
+            raise
+        return result or {}
+
+    async def delete(self, sandbox: Sandbox, result: dict[str, Any] | None) -> None:
+        """Detach the Pod. `result` is what `add` gave, None if that is not known."""
+        await self._delete(self._document(), sandbox, result, forgiving=False)
+
+    async def check(self, sandbox: Sandbox, result: dict[str, Any]) -> None:
+        """Raises CniError unless the attachment is as `add` left it."""
+        document = self._document()
+        for plugin in document["plugins"]:
+            await self._call("CHECK", document, plugin, sandbox, result)
+
+    async def _delete(
+        self, document: dict[str, Any], sandbox: Sandbox, result: dict[str, Any] | None, forgiving: bool
+    ) -> None:
+        for plugin in reversed(document["plugins"]):
+            try:
+                await self._call("DEL", document, plugin, sandbox, result)
+            except CniError:
+                if not forgiving:
+                    raise
+
+    def _document(self) -> dict[str, Any]:
+        """The configuration, read each time: it may be put in place or changed at any time."""
+        found = sorted(self._configurations.glob("*.conflist"))
+        if not found:
+            raise CniError(f"no CNI configuration: put a .conflist into {self._configurations}")
+        try:
+            document: dict[str, Any] = json.loads(found[0].read_text())
+            if not document["plugins"] or not all(plugin["type"] for plugin in document["plugins"]):
+                raise ValueError("it lists no plugin")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CniError(f"CNI configuration {found[0]}: {error}") from None
+        return document
+
+    async def _call(
+        self,
+        command: str,
+        document: Mapping[str, Any],
+        plugin: Mapping[str, Any],
+        sandbox: Sandbox,
+        previous: dict[str, Any] | None,
+    ) -> dict[str, Any] | None:
+        version = document.get("cniVersion", "1.0.0")
+        config = {**plugin, "cniVersion": version, "name": document["name"]}
+        if previous is not None:
+            config["prevResult"] = previous
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": sandbox.id,
+            "CNI_NETNS": sandbox.netns,
+            "CNI_IFNAME": sandbox.interface,
+            "CNI_ARGS": sandbox.arguments,
+            "CNI_PATH": str(self._programs),
+        }
+        name = str(plugin["type"])
+        process = Process("", self._argv(name), env=environment)
+        try:
+            finished = await self._runtime.run(process, json.dumps(config).encode(), TIMEOUT)
+        except (TestbedError, TimeoutError, OSError) as error:
+            raise CniError(f"CNI plugin {name}: {error or 'no answer in time'}") from None
+        return _result(name, command, finished)
+
+    def _argv(self, name: str) -> tuple[str, ...]:
+        if name == OUR_PLUGIN:
+            return ("testbed", "cni")
+        program = self._programs / name
+        if not program.is_file():
+            raise CniError(f"CNI plugin {name!r} is not in {self._programs}")
+        return (str(program),)
+
+
+def _result(name: str, command: str, finished: Finished) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(finished.stdout) if finished.stdout.strip() else None
+    except ValueError:
+        answer = None
+    if finished.code == 0:
+        return answer if isinstance(answer, dict) else None
+    if isinstance(answer, dict) and answer.get("msg"):
+        text = f"{answer['msg']} {answer.get('details') or ''}".strip()
+    else:
+        text = finished.stderr.decode(errors="replace").strip() or f"exit code {finished.code}"
+    raise CniError(f"CNI plugin {name} failed to {command}: {text}")
