@@ -1,0 +1,110 @@
+"""A run in one environment: grow the cluster from size to size, sample at each, note what it all ran on."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from testbed.bench import environments, objects, prober
+from testbed.bench.measures import DIRECT, Plan
+from testbed.bench.prober import Address
+from testbed.bench.progress import Progress
+from testbed.bench.record import Cell, Programming, Run
+from testbed.bench.sampling import Column, sample, spread
+from testbed.bench.stage import BACKENDS, Lab, grow, in_order, listed, stage
+from testbed.bench.statistics import median
+from testbed.kernel.netns import Worker
+from testbed.model.topology import CONTROL_PLANE
+
+UP, PER_SERVICE, PER_SAMPLE = 4.0, 0.008, 0.0007
+"""Guessed seconds of work, for the time left: the cluster; a Service in all modes; a sample of each kind."""
+
+
+@dataclass(frozen=True)
+class PodProber:
+    """`testbed.bench.prober` called in a Pod's namespace."""
+
+    worker: Worker
+
+    def new_connections(self, targets: list[Address]) -> list[tuple[float, float]]:
+        return self.worker.call(prober.new_connections, targets)
+
+    def open_connection(self, target: Address, requests: int) -> list[float]:
+        return self.worker.call(prober.open_connection, target, requests)
+
+
+def collect(plan: Plan) -> Run:
+    """Bring the cluster up, grow it, sample it, take it down. Nothing is left, whatever happens."""
+    name = environments.here()
+    per_round = plan.samples * len(plan.columns) * PER_SAMPLE
+    progress = Progress(
+        f"bench ({name})",
+        UP + plan.sizes[-1] * PER_SERVICE + (plan.blocks + 1) * per_round * len(plan.sizes),
+    )
+    progress.step(f"bringing up a cluster with a node for each of {', '.join(plan.modes)}")
+    cells: list[Cell] = []
+    programming: list[Programming] = []
+    with stage(plan.modes) as lab:
+        progress.advance(UP, "")
+        for size in plan.sizes:
+            progress.step(f"{size:,} Services: writing them and waiting for the last to answer")
+            added = size - len(lab.addresses)
+            programming += asyncio.run(grow(lab, plan.modes, size))
+            progress.advance(added * PER_SERVICE, "")
+            progress.step(f"{size:,} Services: sampling in {plan.blocks} rounds")
+            columns = _columns(lab, plan, size)
+            after = partial(progress.advance, per_round, f"{size:,} Services: sampling")
+            cells += sample(name, size, columns, plan, after)
+        facts = environments.facts() | _cluster_facts(lab)
+        costs = lab.workers[DIRECT].call(prober.overhead, 200)
+    return Run(
+        name,
+        facts,
+        _method(plan),
+        {what: median(values) for what, values in costs.items()},
+        tuple(cells),
+        tuple(programming),
+    )
+
+
+def _method(plan: Plan) -> dict[str, Any]:
+    return {
+        "rounds": plan.blocks,
+        "samples a round": plan.samples,
+        "seed": plan.seed,
+        "backends": BACKENDS,
+        "endpoints per Service": 1,
+    }
+
+
+def _columns(lab: Lab, plan: Plan, size: int) -> list[Column]:
+    """Where each column probes: direct the first backend, a mode the Services spread over its own list."""
+    columns = [Column(DIRECT, PodProber(lab.workers[DIRECT]), {"only": (lab.backends[0][0], objects.PORT)})]
+    for mode in plan.modes:
+        order = in_order(lab.addresses, listed(lab.cluster.machine(mode)) if mode == "iptables" else [])
+        targets = {place: (order[index], objects.PORT) for place, index in spread(size).items()}
+        columns.append(Column(mode, PodProber(lab.workers[mode]), targets))
+    return columns
+
+
+def _cluster_facts(lab: Lab) -> dict[str, str]:
+    """Versions of what the modes are made of, as the nodes themselves say."""
+    machine = lab.cluster.machine(CONTROL_PLANE)
+    found = {"iptables": machine.run(["iptables", "--version"], check=False).stdout.strip()}
+    ipvs = Path("/proc/net/ip_vs")
+    if ipvs.exists() and "ipvs" in lab.workers:
+        version = ipvs.read_text().splitlines()[0].partition(" (")[0]
+        found["IPVS"] = f"{version}, scheduler {lab.cluster.spec.ipvs_scheduler}"
+    nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
+    found["backend"] = nginx.stderr.strip().removeprefix("nginx version: ")
+    return found
+
+
+def quick(plan: Plan, environment: str) -> Plan:
+    """Sample counts that keep a whole run to a few minutes: fewer where code is translated and slow."""
+    rounds, samples = {"native": (40, 15)}.get(environment, (20, 12))
+    return replace(plan, blocks=rounds, samples=samples)
