@@ -1,0 +1,119 @@
+"""The service proxy agent of one node. It works with any Kubernetes API server, and takes kube-proxy's flags.
+
+Example:
+  testbed kube-proxy --kubeconfig node01.kubeconfig --hostname-override node01 --proxy-mode iptables \\
+      --cluster-cidr 10.244.0.0/16
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import re
+import socket
+import time
+from ipaddress import ip_network
+
+from testbed.errors import UsageError
+from testbed.proxy.modes import DEFAULT, NAMES, mode_class
+from testbed.proxy.options import ProxyOptions
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--kubeconfig", default="", metavar="FILE", help="how to reach the API server")
+    add("--hostname-override", default="", metavar="NODE", help="this node's name; default: the host name")
+    add("--proxy-mode", default=DEFAULT, metavar="MODE", help=f"{', '.join(NAMES)}; default {DEFAULT}")
+    add("--cluster-cidr", default="", metavar="CIDR", help="the Pods' range; other sources are masqueraded")
+    add("--masquerade-all", action="store_true", help="masquerade all traffic to cluster IPs")
+    add("--nodeport-addresses", default="", metavar="CIDR,…", help="where node ports answer; default: all")
+    add("--ipvs-scheduler", default="rr", metavar="NAME", help="IPVS scheduler; default rr")
+    add("--ipvs-sync-period", default="30s", metavar="TIME", help="ipvs: repair this often; default 30s")
+    add("--ipvs-min-sync-period", default="", metavar="TIME", help="ipvs: gather changes this long")
+    add("--iptables-sync-period", default="30s", metavar="TIME", help="repair this often; default 30s")
+    add(
+        "--iptables-min-sync-period",
+        default="0s",
+        metavar="TIME",
+        help="gather changes this long; default 0s",
+    )
+    add("--healthz-bind-address", default="0.0.0.0:10256", metavar="ADDR", help='"" for none')
+    add("--cleanup", action="store_true", help="remove what any mode has left on this node, and end")
+
+
+def run(args: argparse.Namespace) -> int:
+    _log_as_klog(args.verbose)
+    if args.cleanup:
+        return _cleanup()
+    if args.proxy_mode not in NAMES:
+        raise UsageError(f"--proxy-mode {args.proxy_mode!r} is unknown; choose one of {', '.join(NAMES)}")
+    if not args.kubeconfig:
+        raise UsageError("--kubeconfig is needed; `testbed kubeconfig` prints a running cluster's")
+    from testbed.proxy.agent import Agent
+
+    asyncio.run(Agent(args.kubeconfig, args.proxy_mode, options(args), args.healthz_bind_address).run())
+    return 0
+
+
+def options(args: argparse.Namespace) -> ProxyOptions:
+    """The options of the mode that was asked for. Raises UsageError."""
+    kind = "ipvs" if args.proxy_mode == "ipvs" else "iptables"
+    return ProxyOptions(
+        node=args.hostname_override or socket.gethostname(),
+        cluster_cidr=_cidr("--cluster-cidr", args.cluster_cidr) if args.cluster_cidr else "",
+        masquerade_all=args.masquerade_all,
+        nodeport_addresses=tuple(
+            _cidr("--nodeport-addresses", cidr) for cidr in args.nodeport_addresses.split(",") if cidr
+        ),
+        ipvs_scheduler=args.ipvs_scheduler,
+        sync_period=seconds(getattr(args, f"{kind}_sync_period")),
+        min_sync_period=seconds(getattr(args, f"{kind}_min_sync_period") or "0s"),
+    )
+
+
+def seconds(text: str) -> float:
+    """A duration as Go writes it: 30s, 1m30s, 500ms. Raises UsageError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise UsageError(f"{text!r} is not a time; write it like 30s, 500ms or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _cidr(flag: str, text: str) -> str:
+    try:
+        return str(ip_network(text.strip()))
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
+
+
+def _cleanup() -> int:
+    from testbed.proxy.modes.chains import remove_rules
+
+    remove_rules()
+    for name in NAMES:
+        mode_class(name).cleanup()
+    return 0
+
+
+class _Klog(logging.Formatter):
+    """Lines as Kubernetes' components write them: `I1231 23:59:59.000000    4711 tracker] text`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
+        micro = int(record.created % 1 * 1e6)
+        name = record.name.rpartition(".")[2]
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return f"{record.levelname[0]}{clock}.{micro:06d} {record.process:7d} {name}] {text}"
+
+
+def _log_as_klog(verbose: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Klog())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("pyroute2").setLevel(logging.WARNING)

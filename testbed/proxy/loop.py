@@ -1,0 +1,119 @@
+"""The sync loop: gathers changes, renders and applies them in one worker thread, repairs now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from testbed.errors import TestbedError
+from testbed.kernel.addresses import local_addresses, within
+from testbed.model.service import Snapshot
+from testbed.proxy.conntrack import Reconciler
+from testbed.proxy.metrics import Metrics
+from testbed.proxy.modes.base import Mode
+from testbed.proxy.options import ProxyOptions
+from testbed.proxy.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RETRY = 1.0
+"""Seconds until a failed sync is tried again."""
+REPAIR_SHARE = 20
+"""A repair that takes t seconds is not done more often than every 20 t: 5 % of a core at most."""
+OWN_DEVICES = ("kube-ipvs0",)
+
+
+class SyncLoop:
+    """Drives one Mode. A change is applied at once, or `min_sync_period` after the sync before it."""
+
+    def __init__(self, mode: Mode[Any], tracker: Tracker, options: ProxyOptions, metrics: Metrics) -> None:
+        self.mode = mode
+        self.options = options
+        self.metrics = metrics
+        self._tracker = tracker
+        self._conntrack = Reconciler()
+        self._addresses: tuple[str, ...] = ()
+        self._wake = asyncio.Event()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
+        self._ended = 0.0
+        self._repair_at = 0.0
+
+    def wake(self) -> None:
+        """Something changed."""
+        self.metrics.last_queued.value = time.time()
+        self._wake.set()
+
+    async def in_worker(self, function: Callable[..., T], *args: Any) -> T:
+        """Call `function` in the worker thread, where pyroute2 may run its own event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *args)
+
+    async def run(self) -> None:
+        """Sync for ever, whenever woken and when a repair is due."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(0.0, self._repair_at - time.monotonic()))
+            await asyncio.sleep(max(0.0, self._ended + self.options.min_sync_period - time.monotonic()))
+            await self.sync()
+
+    async def sync(self) -> bool:
+        """One sync now. Returns whether it went well; if not, the next one is a repair, in RETRY seconds."""
+        self._wake.clear()
+        snapshot = self._tracker.snapshot()
+        changed = self._tracker.take_change_times()
+        started = time.monotonic()
+        repair = started >= self._repair_at
+        try:
+            changes = await self.in_worker(self._apply, snapshot, repair)
+        except TestbedError as error:
+            log.error("Sync failed, trying again in %.0f s: %s", RETRY, error)
+            self.metrics.failures.value += 1
+            self._ended = time.monotonic()
+            self._repair_at = self._ended + RETRY
+            return False
+        self._ended = time.monotonic()
+        took = self._ended - started
+        if repair:
+            self._repair_at = self._ended + max(self.options.sync_period, REPAIR_SHARE * took)
+        self._count(took, changes, changed)
+        log.log(
+            logging.INFO if changes else logging.DEBUG,
+            "SyncProxyRules complete: %.1f ms, %d services, %d changes%s",
+            took * 1000,
+            len(snapshot.services),
+            changes,
+            ", checked against the kernel" if repair else "",
+        )
+        return True
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=True)
+
+    def _apply(self, snapshot: Snapshot, repair: bool) -> int:
+        if repair:
+            self._addresses = within(
+                local_addresses(self._tracker.family, without=OWN_DEVICES), self.options.nodeport_addresses
+            )
+        snapshot = replace(
+            snapshot,
+            node_port_ips=self._addresses,
+            node_ports_anywhere=not self.options.nodeport_addresses,
+        )
+        changes = self.mode.sync(self.mode.render(snapshot), repair=repair)
+        self._conntrack.after_sync(snapshot)
+        return changes
+
+    def _count(self, took: float, changes: int, changed: list[float]) -> None:
+        now = time.time()
+        first = not self.metrics.last_sync.value
+        self.metrics.sync.observe(took)
+        self.metrics.last_sync.value = now
+        self.metrics.changes.value += changes
+        for moment in () if first else changed:  # what was there before the agent is not its delay
+            self.metrics.programming.observe(max(0.0, now - moment))

@@ -1,0 +1,28 @@
+"""The proxy modes, by the name that `--proxy-mode` takes. A new mode is one file and one row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from testbed.proxy.modes.base import Mode
+from testbed.proxy.options import ProxyOptions
+
+_MODES = {
+    "iptables": ("iptables", "Iptables"),
+}
+
+NAMES = tuple(_MODES)
+DEFAULT = "iptables"
+
+
+def mode_class(name: str) -> type[Mode[Any]]:
+    """The class of a mode. KeyError for a name that is not in the table."""
+    module, cls = _MODES[name]
+    found: type[Mode[Any]] = getattr(import_module(f"testbed.proxy.modes.{module}"), cls)
+    return found
+
+
+def factory(name: str) -> Callable[[ProxyOptions], Mode[Any]]:
+    return mode_class(name)

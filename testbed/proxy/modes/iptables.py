@@ -1,0 +1,54 @@
+"""iptables mode: kube-proxy's chains, applied by their difference in one iptables-restore."""
+
+from __future__ import annotations
+
+import contextlib
+
+from testbed.kernel import sysctl
+from testbed.kernel.ruleset import Wanted
+from testbed.kernel.xtables import Rules, Xtables
+from testbed.model.service import ServicePort, Snapshot
+from testbed.proxy.modes.base import Mode
+from testbed.proxy.modes.chains import rule_set
+from testbed.proxy.modes.iptables_rules import JUMPS, ServiceRules, joined, service_rules, static_chains
+from testbed.proxy.options import ProxyOptions
+
+
+class Iptables(Mode[Wanted]):
+    """Renders only the Services that changed, and gives iptables only the chains and rules that differ."""
+
+    title = "iptables"
+
+    def __init__(self, options: ProxyOptions) -> None:
+        super().__init__(options)
+        self._rendered: dict[tuple[str, str], tuple[ServicePort, ServiceRules]] = {}
+
+    def start(self) -> str:
+        xtables = Xtables()
+        self._rules = rule_set(xtables)
+        with contextlib.suppress(OSError):  # node ports on 127.0.0.1; read-only where sysctls are not ours
+            sysctl.put("net.ipv4.conf.all.route_localnet", 1)
+        return xtables.version
+
+    def render(self, snapshot: Snapshot) -> Wanted:
+        rendered = {}
+        for key, service in snapshot.services.items():
+            held = self._rendered.get(key)
+            rendered[key] = (
+                held if held and held[0] is service else (service, service_rules(service, self.options))
+            )
+        self._rendered = rendered
+        every = [rules for _, rules in rendered.values()]
+        nat, filters, last = static_chains(snapshot)
+        for rules in every:
+            nat.update(rules.chains)
+        nat.update(_frozen(joined(every, "nat"), {"KUBE-SERVICES": last}))
+        filters.update(_frozen(joined(every, "filter"), {}))
+        return Wanted({"nat": nat, "filter": filters}, JUMPS)
+
+    def sync(self, state: Wanted, *, repair: bool = False) -> int:
+        return self._rules.apply(state, repair=repair)
+
+
+def _frozen(chains: dict[str, list[str]], last: dict[str, Rules]) -> dict[str, Rules]:
+    return {chain: (*rules, *last.get(chain, ())) for chain, rules in chains.items()}

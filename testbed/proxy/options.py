@@ -1,0 +1,25 @@
+"""What the agent was told on its command line, in kube-proxy's own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProxyOptions:
+    """Options of a mode. Times in seconds."""
+
+    node: str = ""
+    """`--hostname-override`: which endpoints are local."""
+    cluster_cidr: str = ""
+    """`--cluster-cidr`: traffic to a cluster IP from anywhere else is masqueraded. "": none is."""
+    masquerade_all: bool = False
+    nodeport_addresses: tuple[str, ...] = ()
+    """CIDRs whose local addresses node ports answer on. Empty: all."""
+    ipvs_scheduler: str = "rr"
+    sync_period: float = 30.0
+    """The whole state is compared with the kernel's, and repaired, this often at least."""
+    min_sync_period: float = 0.0
+    """Changes are gathered for at least this long after a sync."""
+    udp_timeout: float = 30.0
+    """userspace: a UDP session without a packet ends."""
