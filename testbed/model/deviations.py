@@ -14,7 +14,7 @@ from testbed.model.oracle import Fate, Flow, Outcome, World, aim_of, entry_node,
 
 @dataclass(frozen=True)
 class Deviation:
-    """In `mode`, `change` makes of the oracle's word what happens to Service traffic; None where it is right."""
+    """In `mode`, Service traffic meets what `change` makes of the oracle's word; None where that is right."""
 
     mode: str
     reason: str

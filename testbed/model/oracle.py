@@ -1,9 +1,9 @@
 """The oracle: what must happen to a packet sent to a Service, through a node port, or straight to a Pod.
 
-It reads the objects of the API as the API serves them, shares no code with the proxy that it judges, and knows
-no proxy mode (where a mode cannot do it: `testbed.model.deviations`). The rules are those of kube-proxy:
+It reads the objects of the API as the API serves them, shares no code with the proxy that it judges, and
+knows no proxy mode (where one cannot do it: `testbed.model.deviations`). The rules are those of kube-proxy:
 
-- who may answer: the ready endpoints; with traffic policy Local only those on the node that the packet enters;
+- who may answer: the ready endpoints; with traffic policy Local only those on the node the packet enters;
 - nobody: ICMP port unreachable at once; endpoints elsewhere but policy Local: silence;
 - masqueraded is what comes from off the cluster range to a ClusterIP, everything to a node port with policy
   Cluster, and what a Pod sends to itself; it gets the address of the interface through which it leaves;
@@ -48,7 +48,7 @@ class World:
 
 @dataclass(frozen=True)
 class Sender:
-    """Who sends. `node`: the node it runs on, "" outside of the cluster; `host`: in the node's own network."""
+    """Who sends. `node`: the node it runs on, "" outside the cluster; `host`: in the node's own network."""
 
     address: Address
     node: str = ""

@@ -10,7 +10,6 @@ import ctypes
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,12 +52,11 @@ class Sniffer:
     """
 
     def __init__(self, netns: str | Path, ports: Iterable[int]) -> None:
-        self.socket = open_socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        self.socket = open_socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         self.socket.setblocking(False)
-        with suppress(PermissionError):
-            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         _attach(self.socket, port_filter(sorted(ports)))
-        self.socket.bind(("", ETH_P_ALL))
+        self.drain()  # what came before the filter was in place
 
     def read(self) -> list[Packet]:
         """What came since the last time."""

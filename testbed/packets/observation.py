@@ -25,8 +25,8 @@ class Arrival:
 class Observation:
     """One exchange. `sender`: the address that the sender's socket had.
 
-    `replies`: from where packets came back to the sender's own namespace, as (address, port). `refuser`: where a
-    refusal came from. `wrong_quote`: what an ICMP error was about, if not the question.
+    `replies`: from where packets came back to the sender's own namespace, as (address, port).
+    `refuser`: where a refusal came from. `wrong_quote`: what an ICMP error was about, if not the question.
     """
 
     fate: Fate

@@ -15,10 +15,6 @@ from pathlib import Path
 from testbed.packets.patience import patience
 from testbed.packets.sockets import open_socket
 
-ASK_AGAIN = 1.1
-"""Seconds until a datagram that nobody answered is sent again, as TCP does with its SYN: a node sends one ICMP
-error a second to a destination (net.ipv4.icmp_ratelimit) once a burst of six is used up."""
-
 FIRST_PORT, LAST_PORT = 10000, 28999
 """Source ports: below those that the kernel and node ports give out. Each is used once in a run, so that no
 connection tracking entry of an earlier probe decides over a later one."""
@@ -96,15 +92,10 @@ def _stream(asking: socket.socket, question: Question, deadline: float) -> tuple
 
 def _datagram(asking: socket.socket, question: Question, deadline: float) -> tuple[Result, bytes]:
     asking.connect((question.to, question.port))
-    while True:
-        with suppress(PermissionError):  # REJECT in the sender's own OUTPUT chain; its ICMP error is queued
-            asking.send(question.token + b"\n")
-        _wait_until(asking, min(deadline, time.monotonic() + patience(ASK_AGAIN)))
-        try:
-            return Result.ANSWERED, asking.recv(65535)
-        except TimeoutError:
-            if time.monotonic() >= deadline:
-                raise
+    with suppress(PermissionError):  # REJECT in the sender's own OUTPUT chain; its ICMP error is queued
+        asking.send(question.token + b"\n")
+    _wait_until(asking, deadline)
+    return Result.ANSWERED, asking.recv(65535)
 
 
 def _wait_until(asking: socket.socket, deadline: float) -> None:

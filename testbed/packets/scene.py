@@ -1,4 +1,4 @@
-"""The matrix's scene: Deployments and Services made through the API, and the world that the API then tells."""
+"""The matrix's scene: Deployments and Services made through the API, and the world that it then tells."""
 
 from __future__ import annotations
 

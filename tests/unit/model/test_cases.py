@@ -1,0 +1,43 @@
+"""The table of cases: named without clashes, and complete."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from testbed.model.cases import CASES, CLIENT, FAR, FIRST, HOMES, NEAR, NONE, PROTOCOLS, SECOND, To
+
+
+def test_names_are_unique() -> None:
+    names = [case.name for case in CASES]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("to", "protocol"), list(product((To.CLUSTER_IP, To.NODE_PORT), PROTOCOLS)))
+def test_each_source_meets_each_kind_of_service(to: To, protocol: str) -> None:
+    sources = {c.source for c in CASES if (c.to, c.protocol) == (to, protocol) and c.service in HOMES}
+    assert sources == {"same-node-pod", "other-node-pod", "itself", "node", "other-node", "client"}
+    assert {c.source for c in CASES if (c.to, c.protocol, c.service) == (to, protocol, NONE)} >= {
+        "pod",
+        "client",
+    }
+
+
+def test_a_source_is_what_its_name_says() -> None:
+    for case in CASES:
+        if case.service not in HOMES:
+            continue
+        home, backend = HOMES.get(case.actor, case.actor), HOMES[case.service]
+        assert (home == backend) is (case.source in ("same-node-pod", "itself", "node")), case.name
+        assert (case.actor == case.service) is (case.source == "itself"), case.name
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_outside_client_also_comes_through_the_node_without_a_backend(protocol: str) -> None:
+    ways = {
+        (c.service, c.via)
+        for c in CASES
+        if (c.to, c.actor, c.protocol) == (To.NODE_PORT, CLIENT, protocol) and c.count == 1
+    }
+    assert ways >= {(NEAR, FIRST), (NEAR, SECOND), (FAR, FIRST), (FAR, SECOND)}

@@ -1,0 +1,74 @@
+"""Packets from bytes, and the filter's program run by hand. No root."""
+
+from __future__ import annotations
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+
+from testbed.packets.capture import ETH_P_IP, RST, Instruction, dissect, port_filter
+
+
+def test_tcp() -> None:
+    data = bytes(IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=1234, dport=80, flags="RA") / b"hello")
+    packet = dissect(data, outgoing=True)
+    assert (packet.protocol, packet.source, packet.source_port) == ("TCP", "10.0.0.1", 1234)
+    assert (packet.to, packet.port, packet.payload, packet.outgoing) == ("10.0.0.2", 80, b"hello", True)
+    assert packet.flags & RST
+
+
+@pytest.mark.parametrize(("name", "layer"), [("UDP", UDP), ("TCP", TCP)])
+def test_an_icmp_error_tells_what_it_is_about(name: str, layer: type) -> None:
+    about = IP(src="10.0.0.1", dst="10.96.0.1") / layer(sport=1234, dport=80)
+    data = bytes(IP(src="10.0.0.9", dst="10.0.0.1") / ICMP(type=3, code=3) / about)
+    packet = dissect(data, outgoing=False)
+    assert (packet.protocol, packet.icmp, packet.source) == ("ICMP", (3, 3), "10.0.0.9")
+    assert packet.quoted
+    assert (packet.quoted.protocol, packet.quoted.to, packet.quoted.port) == (name, "10.96.0.1", 80)
+    assert packet.quoted.source_port == 1234
+
+
+def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP) -> bool:
+    """Classic BPF, the instructions that the filter is made of (Documentation/networking/filter.rst)."""
+    a = x = counter = 0
+    while True:
+        code, if_true, if_false, operand = program[counter]
+        counter += 1
+        match code:
+            case 0x28 if operand == 0xFFFFF000:
+                a = frame
+            case 0x30:
+                a = packet[operand]
+            case 0x48:
+                a = int.from_bytes(packet[x + operand : x + operand + 2])
+            case 0xB1:
+                x = 4 * (packet[operand] & 15)
+            case 0x15:
+                counter += if_true if a == operand else if_false
+            case 0x06:
+                return operand != 0
+            case _:
+                raise AssertionError(f"instruction {code:#x}")
+
+
+@pytest.mark.parametrize(
+    ("packet", "accepted"),
+    [
+        (IP() / TCP(sport=5, dport=80), True),
+        (IP() / TCP(sport=8080, dport=5), True),
+        (IP() / UDP(sport=5, dport=30080), True),
+        (IP() / UDP(sport=80, dport=80), True),
+        (IP() / ICMP(), True),
+        (IP() / TCP(sport=6443, dport=443), False),
+        (IP() / UDP(sport=53, dport=53), False),
+        (IP(proto=132) / b"\x00\x50\x00\x50", False),
+        (IP(options=[b"\x01\x01\x01\x00"]) / TCP(sport=5, dport=80), True),
+        (IP(options=[b"\x01\x01\x01\x00"]) / TCP(sport=5, dport=81), False),
+    ],
+)
+def test_the_filter(packet: IP, accepted: bool) -> None:
+    assert accepts(port_filter([80, 8080, 30080]), bytes(packet)) is accepted
+
+
+def test_the_filter_wants_ipv4() -> None:
+    data = bytes(IP() / TCP(sport=5, dport=80))
+    assert not accepts(port_filter([80]), data, frame=0x0806)
