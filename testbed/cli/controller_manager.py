@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from testbed.controllers import process
+    from testbed.model.duration import seconds
 
     pods = network(args.cluster_cidr, "--cluster-cidr")
     services = network(args.service_cluster_ip_range, "--service-cluster-ip-range")
@@ -52,12 +53,3 @@ def run(args: argparse.Namespace) -> int:
     )
     asyncio.run(process.run(args.kubeconfig, pods, services, seconds(args.node_monitor_grace_period)))
     return 0
-
-
-def seconds(text: str) -> float:
-    """A duration as Kubernetes' flags take it: `40s`, `1m`, `500ms`. Raises UsageError."""
-    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
-        number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit():
-            return float(number) * factor
-    raise UsageError(f"{text!r} is not a duration such as 40s, 500ms or 1m")

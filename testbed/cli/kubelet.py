@@ -1,0 +1,72 @@
+"""The node agent: runs the Pods bound to its node, on a machine whose init is a testbed's.
+
+    testbed kubelet --kubeconfig node01.kubeconfig --hostname-override node01 --node-ip 172.30.0.11 \\
+        --pod-cidr 10.244.1.0/24 --cluster-dns 10.96.0.10 --cluster-domain cluster.local
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+from pathlib import Path
+
+from testbed.model.topology import network
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
+    add("--hostname-override", default=socket.gethostname(), metavar="NAME", help="the node's name")
+    add("--node-ip", required=True, metavar="ADDRESS", help="the node's own address")
+    add("--pod-cidr", required=True, metavar="CIDR", help="the range of the Pods of this node")
+    add("--cluster-dns", default="", metavar="ADDRESS", help="the name server of Pods")
+    add("--cluster-domain", default="cluster.local", metavar="NAME", help="the domain of Services")
+    add("--image", action="append", default=[], metavar="GLOB=PATH", help="the program of an image")
+    add("--register-with-taints", default="", metavar="KEY=VALUE:EFFECT,…", help="taints of the node")
+    add("--node-labels", action="append", default=[], metavar="KEY=VALUE,…", help="labels of the node")
+    add("--node-status-update-frequency", default="10s", metavar="DURATION", help="between heartbeats")
+    add("--runtime-socket", default="/run/init.sock", metavar="FILE", help="the socket of the init")
+    add("--cni-conf-dir", default="/etc/cni/net.d", metavar="DIR", help="where the conf list is")
+    add("--cni-bin-dir", default="/opt/cni/bin", metavar="DIR", help="where CNI plugins are")
+    add("--root-dir", default="/var/lib/kubelet", metavar="DIR", help="what must outlive the agent")
+    add("--tls-cert-file", default="", metavar="FILE", help="certificate of port 10250; none: no port")
+    add("--tls-private-key-file", default="", metavar="FILE", help="its key")
+    add("--client-ca-file", default="", metavar="FILE", help="who may use that port")
+
+
+def run(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from testbed.model.duration import seconds
+    from testbed.node import kubelet
+    from testbed.node.images import parse_mapping
+    from testbed.node.registration import Identity, parse_labels, parse_taints
+    from testbed.node.sandbox import Dns
+
+    settings = kubelet.Settings(
+        kubeconfig=args.kubeconfig,
+        me=Identity(
+            name=args.hostname_override,
+            address=args.node_ip,
+            pod_cidr=network(args.pod_cidr, "--pod-cidr"),
+            labels=parse_labels(",".join(args.node_labels)),
+            taints=parse_taints(args.register_with_taints),
+            heartbeat=seconds(args.node_status_update_frequency),
+        ),
+        dns=Dns(args.cluster_dns, args.cluster_domain),
+        images=[parse_mapping(text) for text in args.image],
+        runtime_socket=args.runtime_socket,
+        cni_configurations=Path(args.cni_conf_dir),
+        cni_programs=Path(args.cni_bin_dir),
+        root=Path(args.root_dir),
+        certificate=args.tls_cert_file,
+        key=args.tls_private_key_file,
+        client_ca=args.client_ca_file,
+    )
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    asyncio.run(kubelet.run(settings))
+    return 0

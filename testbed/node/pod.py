@@ -1,0 +1,372 @@
+"""A Pod's life on its node, one task each: sandbox, containers, restarts, status, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.client import ApiError, Client, NotFound
+from testbed.client.events import Recorder
+from testbed.errors import TestbedError
+from testbed.model.conditions import timestamp
+from testbed.model.resources import PODS
+from testbed.node import probes
+from testbed.node.cni import CniError
+from testbed.node.environment import Services, environment
+from testbed.node.images import ImageError, resolve
+from testbed.node.process import Process, Status
+from testbed.node.runtime import Runtime
+from testbed.node.sandbox import Attached, Sandboxes, hostname
+from testbed.node.status import Container, pod_status, will_restart
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+LOGS = Path("/var/log/pods")
+DEFAULT_GRACE = 30
+FIRST_BACKOFF, LONGEST_BACKOFF, FORGIVEN_AFTER = 10.0, 300.0, 600.0
+"""Seconds, as the kubelet's: the first restart is at once, then 10 s, 20 s, … 300 s."""
+STATUS_PATIENCE = 0.3
+"""Seconds that the first status waits for the containers to come up, which saves a write in most cases."""
+RETRY = 1.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a Pod needs of its node."""
+
+    name: str
+    ip: str
+    client: Client
+    runtime: Runtime
+    sandboxes: Sandboxes
+    services: Services
+    events: Recorder
+    images: Sequence[tuple[str, str]]
+
+
+def process_id(uid: str, container: str, attempt: int) -> str:
+    return f"pod/{uid}/{container}/{attempt}"
+
+
+def log_file(pod: Object, container: str, attempt: int) -> Path:
+    metadata = pod["metadata"]
+    folder = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+    return LOGS / folder / container / f"{attempt}.log"
+
+
+class PodWorker:
+    """`run()` it as a task; `update`, `gone` and `exited` tell it what happened outside."""
+
+    def __init__(self, node: Node, pod: Object, adopted: Iterable[Status] = ()) -> None:
+        self.node = node
+        self.pod = pod
+        self.uid = str(pod["metadata"]["uid"])
+        self.containers = [Container(spec) for spec in pod["spec"]["containers"]]
+        self._wake = asyncio.Event()
+        self._gone = False
+        self._attached: Attached | None = None
+        self._published: Object = {}
+        self._started = (pod.get("status") or {}).get("startTime") or timestamp()
+        self._early: dict[str, Status] = {}
+        self._retry_at: float | None = None
+        self._setup_failures = 0
+        for status in sorted(adopted, key=lambda each: int(each.id.rpartition("/")[2])):
+            self._adopt(status)
+
+    def _adopt(self, status: Status) -> None:
+        """A process that an earlier agent started."""
+        _, _, name, attempt = status.id.split("/")
+        for each in self.containers:
+            if each.name == name:
+                each.previous, each.process, each.attempt = each.process, status, int(attempt)
+                with contextlib.suppress(ImageError):
+                    each.program = self._resolve(each)
+
+    # --- what happens outside
+
+    def update(self, pod: Object) -> None:
+        if int(pod["metadata"]["resourceVersion"]) >= int(self.pod["metadata"]["resourceVersion"]):
+            self.pod = pod
+            self._wake.set()
+
+    def gone(self) -> None:
+        """The Pod is no longer in the API: end it at once."""
+        self._gone = True
+        self._wake.set()
+
+    def exited(self, status: Status) -> None:
+        for each in self.containers:
+            if each.process and each.process.id == status.id:
+                each.process, each.ready, each.up = status, False, False
+                _cancel(each)
+                self._wake.set()
+                return
+        self._early[status.id] = status
+
+    # --- the loop
+
+    async def run(self) -> None:
+        for each in self.containers:
+            if each.running:
+                self._watch(each)
+        while not self._ending():
+            self._wake.clear()
+            await self._advance()
+            if not await self._publish():
+                self._retry_at = _now() + RETRY
+            await self._sleep()
+        await self._end()
+
+    def _ending(self) -> bool:
+        return self._gone or bool(self.pod["metadata"].get("deletionTimestamp"))
+
+    async def _sleep(self) -> None:
+        due = [each.restart_at for each in self.containers if each.restart_at is not None]
+        due += [self._retry_at] if self._retry_at is not None else []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min(due, default=None)):
+                await self._wake.wait()
+
+    async def _advance(self) -> None:
+        """One step towards what the spec says."""
+        if self._retry_at is not None and _now() >= self._retry_at:
+            self._retry_at = None
+        if self._attached is None and self._retry_at is None:
+            await self._set_up()
+        if self._attached is None:
+            return
+        fresh = []
+        for each in self.containers:
+            if each.process is not None and not each.running and each.restart_at is None:
+                self._plan_restart(each)
+            due = each.restart_at is not None and _now() >= each.restart_at
+            if not self._ending() and (due or (each.process is None and each.restart_at is None)):
+                await self._start(each)
+                fresh += each.tasks[:1]
+        if fresh:
+            await asyncio.wait(fresh, timeout=STATUS_PATIENCE)
+
+    async def _set_up(self) -> None:
+        try:
+            self._attached = await self.node.sandboxes.create(self.pod)
+        except (CniError, OSError) as error:
+            self._setup_failures += 1
+            self._retry_at = _now() + min(RETRY * 2**self._setup_failures, LONGEST_BACKOFF)
+            message = f"Failed to create pod sandbox: {error}"
+            await self.node.events.warn(self.pod, "FailedCreatePodSandBox", message)
+
+    def _plan_restart(self, each: Container) -> None:
+        assert each.process
+        if not will_restart(self.pod, each.process.exit_code or 0):
+            return
+        ran = (each.process.finished or each.process.started) - each.process.started
+        self._back_off(each, "CrashLoopBackOff", 0 if ran > FORGIVEN_AFTER else each.attempt)
+
+    def _back_off(self, each: Container, reason: str, failures: int, why: str = "") -> None:
+        delay = 0.0 if not failures else min(FIRST_BACKOFF * 2 ** (failures - 1), LONGEST_BACKOFF)
+        text = f"back-off {delay:.0f}s restarting failed container={each.name}"
+        each.waiting = (reason, why or text)
+        each.restart_at = _now() + delay
+
+    def _resolve(self, each: Container) -> Any:
+        return resolve(each.spec, self.node.sandboxes.directory(self.uid), self.node.images)
+
+    async def _start(self, each: Container) -> None:
+        restart = each.process is not None
+        attempt = each.attempt + 1 if restart else each.attempt
+        try:
+            each.program = self._resolve(each)
+            process = await self._process(each, attempt)
+            status = await self.node.runtime.start(process)
+        except ApiError as error:
+            self._back_off(each, "ContainerCreating", 1, str(error))
+            return
+        except (TestbedError, OSError) as error:
+            reason = "CreateContainerError" if isinstance(error, ImageError) else "RunContainerError"
+            self._back_off(each, reason, 1, str(error))
+            await self.node.events.warn(self.pod, "Failed", f"Error: container {each.name}: {error}")
+            return
+        if restart and each.process:
+            with contextlib.suppress(TestbedError):
+                await self.node.runtime.remove(each.process.id)
+            each.previous = each.process
+        each.process, each.attempt, each.restart_at = self._early.pop(status.id, status), attempt, None
+        if each.running:
+            self._watch(each)
+        if each.program.notice:
+            await self.node.events.normal(self.pod, "StandIn", each.program.notice)
+
+    async def _process(self, each: Container, attempt: int) -> Process:
+        assert self._attached
+        assert each.program
+        for name, text in (each.program.files or {}).items():
+            (self.node.sandboxes.directory(self.uid) / name).write_text(text)
+        host_network = bool(self.pod["spec"].get("hostNetwork"))
+        facts = {
+            "POD_IP": self._attached.ip,
+            "HOST_IP": self.node.ip,
+            "NODE_NAME": self.node.name,
+            "HOSTNAME": self.node.name if host_network else hostname(self.pod),
+        }
+        services = await self.node.services.seen_by(self.pod)
+        return Process(
+            id=process_id(self.uid, each.name, attempt),
+            argv=each.program.argv,
+            env=environment(self.pod, each.spec, facts, services),
+            cwd=each.spec.get("workingDir") or "/",
+            log=str(log_file(self.pod, each.name, attempt)),
+            netns=self._attached.netns,
+            pidns=True,
+            hostname="" if host_network else facts["HOSTNAME"],
+            mounts=self.node.sandboxes.mounts(self.pod) + each.program.mounts,
+        )
+
+    # --- watching a running container
+
+    def _watch(self, each: Container) -> None:
+        each.tasks = [asyncio.create_task(self._come_up(each))]
+
+    async def _come_up(self, each: Container) -> None:
+        """Until it is up; then its probes have their own tasks."""
+        assert each.process
+        if each.program and each.program.listens:
+            await probes.listening(each.process.pid, each.program.listens)
+        startup = each.spec.get("startupProbe")
+        if startup:
+            async for good, why in self._probe(each, startup):
+                if good:
+                    break
+                await self._unhealthy(each, "Startup", why)
+        each.up = True
+        if each.spec.get("livenessProbe"):
+            each.tasks.append(asyncio.create_task(self._liveness(each)))
+        if each.spec.get("readinessProbe"):
+            each.tasks.append(asyncio.create_task(self._readiness(each)))
+        else:
+            each.ready = True
+        self._wake.set()
+
+    def _probe(self, each: Container, probe: Object) -> Any:
+        ip = self._attached.ip if self._attached else (self.pod.get("status") or {}).get("podIP", "")
+
+        async def run(argv: Sequence[str], timeout: float) -> tuple[bool, str]:
+            netns = self._attached.netns if self._attached else ""
+            try:
+                done = await self.node.runtime.run(Process("", tuple(argv), netns=netns), timeout=timeout)
+            except (TestbedError, TimeoutError) as error:
+                return False, str(error)
+            return done.code == 0, (done.stdout + done.stderr).decode(errors="replace").strip()
+
+        return probes.results(probe, each.spec, ip, run)
+
+    async def _readiness(self, each: Container) -> None:
+        async for good, why in self._probe(each, each.spec["readinessProbe"]):
+            if good != each.ready:
+                each.ready = good
+                self._wake.set()
+            if not good:
+                await self.node.events.warn(self.pod, "Unhealthy", f"Readiness probe failed: {why}")
+
+    async def _liveness(self, each: Container) -> None:
+        async for good, why in self._probe(each, each.spec["livenessProbe"]):
+            if not good:
+                await self._unhealthy(each, "Liveness", why)
+
+    async def _unhealthy(self, each: Container, kind: str, why: str) -> None:
+        message = f"{kind} probe failed: {why}; the container is restarted"
+        await self.node.events.warn(self.pod, "Unhealthy", message)
+        if each.process:
+            await self.node.runtime.signal(each.process.id, signal.SIGKILL)
+
+    # --- status
+
+    async def _publish(self) -> bool:
+        """Write the status if it changed. False when that must be tried again."""
+        ip = self._attached.ip if self._attached else ""
+        status = pod_status(self.pod, self.containers, self.node.ip, ip, self._started)
+        if status == self._published or self._ending():
+            return True
+        metadata = self.pod["metadata"]
+        patch = {"metadata": {"uid": self.uid}, "status": status}
+        try:
+            written = await self.node.client.patch(
+                PODS, metadata["name"], metadata["namespace"], patch, subresource="status"
+            )
+        except NotFound:
+            self.gone()
+            return True
+        except ApiError as error:
+            log.warning("status of %s/%s: %s", metadata["namespace"], metadata["name"], error)
+            return False
+        self._published = status
+        self.update(written)
+        return True
+
+    # --- the end
+
+    async def _end(self) -> None:
+        for each in self.containers:
+            _cancel(each)
+        await self._stop(0 if self._gone else self._grace())
+        while not await self._clean():
+            await asyncio.sleep(RETRY)
+
+    def _grace(self) -> int:
+        metadata, spec = self.pod["metadata"], self.pod["spec"]
+        grace = metadata.get("deletionGracePeriodSeconds")
+        return int(grace if grace is not None else spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE))
+
+    async def _stop(self, grace: float) -> None:
+        """Ask the containers to end, wait for it, then have the kernel end them."""
+        for each in self.containers:
+            if each.running and each.process:
+                number = signal.Signals[each.program.stop_signal if each.program else "SIGTERM"]
+                with contextlib.suppress(TestbedError):
+                    await self.node.runtime.signal(each.process.id, number if grace else signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(grace, 1)):
+                while any(each.running for each in self.containers):
+                    self._wake.clear()
+                    await self._wake.wait()
+                    if self._gone and grace:
+                        break
+        for each in self.containers:
+            if each.process:
+                with contextlib.suppress(TestbedError):
+                    await self.node.runtime.remove(each.process.id)
+
+    async def _clean(self) -> bool:
+        """Take the sandbox down and let the API forget the Pod. False when that must be tried again."""
+        metadata = self.pod["metadata"]
+        try:
+            await self.node.sandboxes.remove(self.uid)
+            if not self._gone:
+                await self.node.client.delete(
+                    PODS, metadata["name"], metadata["namespace"], grace_period=0, uid=self.uid
+                )
+        except NotFound:
+            return True
+        except CniError as error:
+            await self.node.events.warn(self.pod, "FailedKillPod", str(error))
+            return False
+        except (ApiError, OSError) as error:
+            log.warning("end of %s/%s: %s", metadata["namespace"], metadata["name"], error)
+            return isinstance(error, ApiError) and error.code == 409  # the name is another Pod's by now
+        return True
+
+
+def _cancel(each: Container) -> None:
+    for task in each.tasks:
+        task.cancel()
+    each.tasks = []
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

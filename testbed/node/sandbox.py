@@ -1,0 +1,194 @@
+"""A Pod's sandbox: its network namespace, attached by CNI, and the files that every container of it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from testbed.kernel import namespaces
+from testbed.node.cni import CniError, Network, Sandbox
+from testbed.node.process import Mount
+
+Object = dict[str, Any]
+
+NETNS = Path("/run/netns")
+SETUPS_AT_ONCE = 4
+"""CNI calls in flight; more only take the processor from one another."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A sandbox whose network is up. `netns` is "" for a Pod on the node's own network."""
+
+    netns: str
+    ip: str
+    result: Object
+
+
+@dataclass(frozen=True)
+class Dns:
+    """What goes into a Pod's resolv.conf."""
+
+    server: str
+    domain: str
+
+
+class Sandboxes:
+    """The sandboxes of a node. What is known of each lies in `root`/<Pod uid>, and outlives the agent."""
+
+    def __init__(self, network: Network, root: Path, node_ip: str, dns: Dns) -> None:
+        self._network = network
+        self._root = root
+        self._node_ip = node_ip
+        self._dns = dns
+        # setns(2) and unshare(2) act on a thread: one of our own is moved about, never the loop's.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="netns")
+        self._setups = asyncio.Semaphore(SETUPS_AT_ONCE)
+
+    def directory(self, uid: str) -> Path:
+        return self._root / uid
+
+    def known(self) -> set[str]:
+        """The uids of all Pods that may have left something on this node."""
+        return {path.name for path in self._root.iterdir()} if self._root.exists() else set()
+
+    def attached(self, uid: str) -> Attached | None:
+        """A sandbox that an earlier agent completed."""
+        try:
+            held = Attached(**json.loads((self.directory(uid) / "sandbox.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return held if not held.netns or Path(held.netns).exists() else None
+
+    async def create(self, pod: Object) -> Attached:
+        """The Pod's sandbox, the one there is or a new one. Raises CniError."""
+        uid = pod["metadata"]["uid"]
+        held = self.attached(uid)
+        if held:
+            return held
+        directory = self.directory(uid)
+        directory.mkdir(parents=True, exist_ok=True)
+        if pod["spec"].get("hostNetwork"):
+            made = Attached("", self._node_ip, {})
+        else:
+            async with self._setups:
+                made = await self._attach(pod)
+        (directory / "hosts").write_text(_hosts(pod, made.ip))
+        (directory / "resolv.conf").write_text(_resolv_conf(pod, self._dns))
+        (directory / "sandbox.json").write_text(json.dumps(asdict(made)))
+        return made
+
+    async def _attach(self, pod: Object) -> Attached:
+        metadata = pod["metadata"]
+        sandbox = _sandbox(metadata["uid"], pod)
+        await self._in_thread(_remove_netns, sandbox.netns)  # half-made by an agent that was killed
+        await self._in_thread(_make_netns, sandbox.netns)
+        try:
+            result = await self._network.add(sandbox)
+            addresses = [str(each["address"]).partition("/")[0] for each in result.get("ips") or ()]
+            if not addresses:
+                raise CniError("the CNI plugins gave the Pod no address")
+        except BaseException:
+            await self._in_thread(_remove_netns, sandbox.netns)
+            raise
+        first = min(addresses, key=lambda text: ip_address(text).version)
+        return Attached(sandbox.netns, first, result)
+
+    async def remove(self, uid: str) -> None:
+        """Detach and delete; what is not there is fine. Raises CniError when a plugin will not."""
+        held = self.attached(uid)
+        if self.directory(uid).exists() and not (held and not held.netns):
+            async with self._setups:
+                await self._network.delete(_sandbox(uid), held.result if held else None)
+            await self._in_thread(_remove_netns, str(NETNS / f"pod-{uid}"))
+        shutil.rmtree(self.directory(uid), ignore_errors=True)
+
+    def mounts(self, pod: Object) -> tuple[Mount, ...]:
+        """What every container sees in place of the node's files."""
+        directory = self.directory(pod["metadata"]["uid"])
+        if pod["spec"].get("hostNetwork"):
+            return ()
+        return (
+            Mount(str(directory / "hosts"), "/etc/hosts"),
+            Mount(str(directory / "resolv.conf"), "/etc/resolv.conf"),
+        )
+
+    async def _in_thread(self, function: Any, path: str) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, function, path)
+
+
+def hostname(pod: Object) -> str:
+    return str(pod["spec"].get("hostname") or pod["metadata"]["name"])[:63]
+
+
+def _sandbox(uid: str, pod: Object | None = None) -> Sandbox:
+    words = {"IgnoreUnknown": "1"}
+    if pod:
+        words["K8S_POD_NAMESPACE"] = pod["metadata"]["namespace"]
+        words["K8S_POD_NAME"] = pod["metadata"]["name"]
+        words["K8S_POD_UID"] = uid
+    arguments = ";".join(f"{name}={value}" for name, value in words.items())
+    return Sandbox(uid, str(NETNS / f"pod-{uid}"), arguments)
+
+
+def _make_netns(path: str) -> None:
+    """A new network namespace with `lo` up, kept alive by a mount on `path`, so that `ip netns` knows it."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+        namespaces.unshare(("net",))
+        namespaces.loopback_up()
+        namespaces.bind("/proc/thread-self/ns/net", path)
+    finally:
+        namespaces.setns(own, "net")
+        os.close(own)
+
+
+def _remove_netns(path: str) -> None:
+    if Path(path).exists():
+        with contextlib.suppress(OSError):  # not a mount: the agent was killed in between
+            namespaces.unmount(path)
+        Path(path).unlink()
+
+
+def _hosts(pod: Object, ip: str) -> str:
+    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    name, subdomain = hostname(pod), pod["spec"].get("subdomain")
+    if subdomain:
+        name = f"{name}.{subdomain}.{pod['metadata']['namespace']}.svc\t{name}"
+    lines.append(f"{ip}\t{name}")
+    for alias in pod["spec"].get("hostAliases") or ():
+        lines.append("\t".join([alias["ip"], *alias["hostnames"]]))
+    return "\n".join(lines) + "\n"
+
+
+def _resolv_conf(pod: Object, dns: Dns) -> str:
+    """By the Pod's dnsPolicy and dnsConfig (concepts/services-networking/dns-pod-service)."""
+    config = pod["spec"].get("dnsConfig") or {}
+    domain, namespace = dns.domain, pod["metadata"]["namespace"]
+    none = pod["spec"].get("dnsPolicy") == "None"
+    servers = [] if none or not dns.server else [dns.server]
+    search = [] if none else [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
+    options = [] if none else ["ndots:5"]
+    servers += config.get("nameservers") or ()
+    search += config.get("searches") or ()
+    options += [_option(each) for each in config.get("options") or ()]
+    return _lines([("nameserver", [each]) for each in servers] + [("search", search), ("options", options)])
+
+
+def _option(option: Object) -> str:
+    return f"{option['name']}:{option['value']}" if option.get("value") else str(option["name"])
+
+
+def _lines(entries: Iterable[tuple[str, list[str]]]) -> str:
+    return "".join(f"{word} {' '.join(values)}\n" for word, values in entries if values)

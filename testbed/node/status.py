@@ -1,0 +1,125 @@
+"""A Pod's status from the state of its containers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from testbed.model.conditions import transition
+from testbed.node.images import Program
+from testbed.node.process import Status
+
+Object = dict[str, Any]
+
+
+@dataclass
+class Container:
+    """A container of a Pod: its spec, the process of its latest start, and why it waits if it does."""
+
+    spec: Object
+    program: Program | None = None
+    process: Status | None = None
+    previous: Status | None = None
+    attempt: int = 0
+    ready: bool = False
+    up: bool = False
+    waiting: tuple[str, str] = ("ContainerCreating", "")
+    restart_at: float | None = None
+    tasks: list[Any] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.running
+
+    def state(self) -> Object:
+        """As the API has it: waiting, running or terminated."""
+        if self.process is None or (self.restart_at is not None and not self.running):
+            reason, message = self.waiting
+            return {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+        if self.process.running:
+            return {"running": {"startedAt": _time(self.process.started)}}
+        return _terminated(self.process)
+
+    def status(self) -> Object:
+        ended = self.previous
+        if self.restart_at is not None and self.process is not None and not self.process.running:
+            ended = self.process
+        image = self.spec.get("image", "")
+        made = {
+            "name": self.name,
+            "image": image,
+            "imageID": f"testbed://{image}",
+            "ready": self.ready and self.running,
+            "started": self.up and self.running,
+            "restartCount": self.attempt,
+            "state": self.state(),
+            "lastState": _terminated(ended) if ended else {},
+        }
+        return made | ({"containerID": f"testbed://{self.process.id}"} if self.process else {})
+
+
+def pod_status(
+    pod: Object, containers: Sequence[Container], host_ip: str, pod_ip: str, started: str
+) -> Object:
+    """The whole status of a Pod whose network is up when `pod_ip` is set."""
+    phase = _phase(pod, containers)
+    done = phase in ("Succeeded", "Failed")
+    unready = [each.name for each in containers if not (each.ready and each.running)]
+    reason = "PodCompleted" if phase == "Succeeded" else "ContainersNotReady" if unready else ""
+    message = f"containers with unready status: [{' '.join(unready)}]" if unready and not done else ""
+    status: Object = {
+        "phase": phase,
+        "conditions": [
+            transition(pod, "PodReadyToStartContainers", bool(pod_ip)),
+            transition(pod, "Initialized", True),
+            transition(pod, "Ready", not unready, reason, message),
+            transition(pod, "ContainersReady", not unready, reason, message),
+            transition(pod, "PodScheduled", True),
+        ],
+        "hostIP": host_ip,
+        "hostIPs": [{"ip": host_ip}],
+        "startTime": started,
+        "containerStatuses": [each.status() for each in containers],
+        "qosClass": (pod.get("status") or {}).get("qosClass") or "BestEffort",
+    }
+    return status | ({"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]} if pod_ip else {})
+
+
+def will_restart(pod: Object, exit_code: int) -> bool:
+    """Whether a container that ended is started again, by the Pod's restartPolicy."""
+    policy = pod["spec"].get("restartPolicy", "Always")
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def _phase(pod: Object, containers: Sequence[Container]) -> str:
+    if all(each.process is None and not each.previous for each in containers):
+        return "Pending"
+    for each in containers:
+        if each.process is None or each.running or each.restart_at is not None:
+            return "Running"
+    codes = [each.process.exit_code or 0 for each in containers if each.process]
+    if any(will_restart(pod, code) for code in codes):
+        return "Running"
+    return "Failed" if any(codes) else "Succeeded"
+
+
+def _terminated(process: Status) -> Object:
+    code = process.exit_code or 0
+    made: Object = {
+        "exitCode": 128 - code if code < 0 else code,
+        "reason": "Completed" if code == 0 else "Error",
+        "startedAt": _time(process.started),
+        "finishedAt": _time(process.finished or process.started),
+        "containerID": f"testbed://{process.id}",
+    }
+    return {"terminated": made | ({"signal": -code} if code < 0 else {})}
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
