@@ -36,3 +36,7 @@ class ReplayClock:
     def step(self) -> None:
         """One round of the benchmark. Raises IndexError when all samples were replayed."""
         self._now += self._samples.pop() * 1e-6
+
+
+CLOCK = ReplayClock()
+"""The one that benchmarks/ hands to pytest-benchmark; one test runs at a time."""

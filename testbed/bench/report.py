@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
+from typing import Any
 
 from testbed.bench import plots, tables
 from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES
@@ -152,6 +155,26 @@ def terminal(summed: Sequence[Summary]) -> str:
             parts.append(tables.to_text(tables.programming(summary.run)))
         parts.append("\n".join(f"* {sentence}" for sentence in sentences(summary)))
     return "\n\n".join(parts)
+
+
+def write(directory: Path, summed: Sequence[Summary], taken: str) -> list[Path]:
+    """Leave report.html and report.md in `directory`; their paths."""
+    pages = {"report.html": html(summed, taken), "report.md": markdown(summed, taken)}
+    for name, content in pages.items():
+        (directory / name).write_text(content)
+    return [directory / name for name in pages]
+
+
+def figures(summed: Sequence[Summary]) -> dict[str, Any]:
+    """All rows as data, by environment and measure; times in µs."""
+    return {
+        summary.run.environment: {
+            "environment": environment(summary.run),
+            "measures": {name: [asdict(row) for row in rows] for name, rows in summary.rows.items()},
+            "programming": [asdict(step) for step in summary.run.programming],
+        }
+        for summary in summed
+    }
 
 
 def svg(summary: Summary) -> str:

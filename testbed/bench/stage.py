@@ -1,4 +1,4 @@
-"""The cluster of a run: a node for each mode, backends on one of their own, and Services that grow in number."""
+"""The cluster of a run: a node for each mode, backends on their own node, Services that grow in number."""
 
 from __future__ import annotations
 

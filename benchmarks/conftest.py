@@ -1,0 +1,163 @@
+"""The benchmarks under pytest: collects samples once for each environment, replays them to pytest-benchmark.
+
+pytest benchmarks/
+pytest benchmarks/ --modes iptables,userspace --services 1,1000 --env native
+pytest benchmarks/ -k keep_alive --benchmark-save monday --benchmark-save-data
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.bench import environments, report
+from testbed.bench.gather import gather
+from testbed.bench.measures import DIRECT, KERNEL_FEATURE, MODES, SIZES, Plan, parse_modes, parse_sizes
+from testbed.bench.record import Run, extra_info, load_results
+from testbed.bench.replay import CLOCK
+from testbed.errors import TestbedError, UsageError
+
+RUNS: dict[str, Run] = {}
+"""What was collected in this session, by environment."""
+
+COLUMNS = ["median", "iqr", "min", "max", "mean", "stddev", "rounds"]
+"""Of pytest-benchmark's own table: operations per second and calibration mean nothing here."""
+
+CHOSEN = pytest.StashKey[dict[str, tuple[str, ...]]]()
+RESULTS = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("testbed", "comparing proxy modes")
+    group.addoption("--modes", default=",".join(MODES), help="proxy modes to compare (default: %(default)s)")
+    group.addoption(
+        "--services",
+        default=",".join(map(str, SIZES)),
+        help="numbers of Services to measure at (default: %(default)s)",
+    )
+    group.addoption(
+        "--env",
+        choices=environments.CHOICES,
+        default="auto",
+        help="where to measure; auto moves into a VM when the kernel lacks what a mode needs",
+    )
+    group.addoption("--results", type=Path, metavar="DIR", help="default: results/latest of the checkout")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    options = config.option
+    try:
+        modes = parse_modes(options.modes)
+        config.stash[CHOSEN] = environments.choose(modes, options.env, environments.lacking(modes))
+        options.services = parse_sizes(options.services)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    options.benchmark_columns = options.benchmark_columns or COLUMNS
+    config.stash[RESULTS] = options.results or config.rootpath / "results/latest"
+    if not config.option.collectonly:
+        config.stash[RESULTS].mkdir(parents=True, exist_ok=True)
+        if not options.benchmark_json:
+            options.benchmark_json = config.stash[RESULTS] / "results.json"
+
+
+def pytest_report_header(config):
+    chosen = config.stash[CHOSEN]
+    lines = [f"measured {name}: {', '.join(modes)}" for name, modes in chosen.items()]
+    moved = [mode for mode in chosen.get("vm", ()) if "native" in chosen and mode not in chosen["native"]]
+    if moved:
+        features = ", ".join(KERNEL_FEATURE[mode] for mode in moved)
+        lines.append(f"the running kernel lacks {features}: all modes are compared in a VM as well")
+    return lines
+
+
+def pytest_generate_tests(metafunc):
+    if {"environment", "services", "mode"} <= set(metafunc.fixturenames):
+        cells = [
+            (environment, services, mode)
+            for environment, modes in metafunc.config.stash[CHOSEN].items()
+            for services in metafunc.config.option.services
+            for mode in (DIRECT, *modes)
+        ]
+        names = [f"{environment}-{services}-{mode}" for environment, services, mode in cells]
+        metafunc.parametrize(("environment", "services", "mode"), cells, ids=names)
+
+
+def pytest_collection_modifyitems(items):
+    """All of one environment before the next, so that each is whole if a later one fails."""
+    order = {name: number for number, name in enumerate(environments.CHOICES)}
+    items.sort(
+        key=lambda item: order[item.callspec.params["environment"]] if hasattr(item, "callspec") else -1
+    )
+
+
+@pytest.fixture
+def replay(request, benchmark, environment, services, mode):
+    """A function that plays the samples of a measure back to pytest-benchmark, and returns their cell."""
+
+    def play(measure):
+        run = _collected(request, environment)
+        cell = run.cell(measure.name, services, mode)
+        CLOCK.load(cell.samples)
+        benchmark.group = f"{environment}: {measure.title}, Services {services:6,}"
+        benchmark.extra_info.update(extra_info(cell))
+        benchmark.pedantic(CLOCK.step, rounds=len(cell.samples))
+        return cell
+
+    return play
+
+
+def _collected(request, environment):
+    """The run of an environment: taken now if it was not, with all that this session's tests ask for."""
+    if environment not in RUNS:
+        asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+        asked = [params for params in asked if params.get("environment") == environment]
+        chosen = request.config.stash[CHOSEN][environment]
+        modes = [mode for mode in chosen if any(params["mode"] == mode for params in asked)] or chosen
+        sizes = sorted({params["services"] for params in asked})
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(file=sys.stderr)
+            try:
+                RUNS[environment] = gather(
+                    environment, Plan(tuple(modes), tuple(sizes)), request.config.stash[RESULTS]
+                )
+            except TestbedError as error:
+                pytest.exit(f"measuring ({environment}) failed: {error}", returncode=1)
+    return RUNS[environment]
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    machine_info["environments"] = {name: run.about() for name, run in RUNS.items()}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """After pytest-benchmark has written its file: keep it with the results, and write the reports."""
+    config = session.config
+    written = config.option.benchmark_json
+    if not RUNS or not written or not Path(written).exists():
+        return
+    directory = config.stash[RESULTS]
+    if Path(written) != directory / "results.json":
+        shutil.copyfile(written, directory / "results.json")
+    results = load_results(directory)
+    summed = report.summaries(results)
+    report.write(directory, summed, results.taken)
+    config.stash[SUMMARY] = report.terminal(summed)
+
+
+SUMMARY = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter, config):
+    if SUMMARY in config.stash:
+        terminalreporter.section("proxy modes compared")
+        terminalreporter.write_line(config.stash[SUMMARY])
+        terminalreporter.write_line("")
+        for name in ("report.html", "report.md", "results.json"):
+            terminalreporter.write_line(str(config.stash[RESULTS] / name))

@@ -1,0 +1,11 @@
+"""A request and its answer on a connection that is already open."""
+
+import pytest
+
+from testbed.bench.measures import KEEP_ALIVE
+from testbed.bench.replay import CLOCK
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_keep_alive(replay):
+    assert min(replay(KEEP_ALIVE).samples) > 0

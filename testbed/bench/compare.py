@@ -1,0 +1,84 @@
+"""Two runs compared: what changed, and whether it is more than noise."""
+
+from __future__ import annotations
+
+from testbed.bench.measures import DIRECT, MEASURES
+from testbed.bench.record import Results, Run
+from testbed.bench.statistics import SEED, Interval, Resampled, ratio, resample
+from testbed.bench.summary import ENVIRONMENTS, micros, times
+from testbed.bench.tables import Table
+from testbed.errors import UsageError
+
+SAME = ("engine", "kernel", "processor", "iptables")
+"""Facts that must agree; another kernel is another experiment."""
+
+
+def comparable(before: Results, after: Results) -> list[tuple[Run, Run]]:
+    """The runs of the same environment. Raises UsageError when there is none, or one that is not the same."""
+    olds = {run.environment: run for run in before.runs}
+    pairs = [(olds[run.environment], run) for run in after.runs if run.environment in olds]
+    if not pairs:
+        raise UsageError(
+            f"nothing to compare: one was measured in {', '.join(olds)}, the other in "
+            f"{', '.join(run.environment for run in after.runs)}; measure both with the same --env"
+        )
+    for old, new in pairs:
+        for fact in SAME:
+            one, other = old.facts.get(fact, ""), new.facts.get(fact, "")
+            if one != other:
+                raise UsageError(
+                    f"results of different environments are not compared: {fact} was {one!r}, is {other!r}"
+                )
+    return pairs
+
+
+def tables(old: Run, new: Run) -> list[Table]:
+    """For each measure both have: medians, their ratio, and that ratio with the drift of direct taken out."""
+    name = ENVIRONMENTS.get(new.environment, new.environment)
+    found = []
+    for measure in (measure for measure in old.measures if measure in new.measures):
+        rows = []
+        cells = [cell for cell in new.cells if cell.measure == measure]
+        for cell in sorted(cells, key=lambda cell: (cell.services, new.modes.index(cell.mode))):
+            former = old.cell(measure, cell.services, cell.mode)
+            if former is None:
+                continue
+            a = resample(former.samples, former.blocks)
+            b = resample(cell.samples, cell.blocks, seed=SEED + 1)
+            base = _direct(old, new, measure, cell.services) if cell.mode != DIRECT else None
+            clean = ratio(_over(b, base[1]), _over(a, base[0])) if base else None
+            rows.append(
+                (
+                    f"{cell.services:,}",
+                    cell.mode,
+                    micros(a.median),
+                    micros(b.median),
+                    times(ratio(b, a)),
+                    times(clean) if clean else "–",
+                    verdict(clean) if clean else "the base",
+                )
+            )
+        heads = ("Services", "mode", "before µs", "after µs", "after / before", "the same, × direct", "")
+        found.append(Table(f"{name}: {MEASURES[measure].title}", heads, tuple(rows), words=2))
+    return found
+
+
+def _direct(old: Run, new: Run, measure: str, services: int) -> tuple[Resampled, Resampled] | None:
+    before, after = old.cell(measure, services, DIRECT), new.cell(measure, services, DIRECT)
+    if not before or not after:
+        return None
+    return resample(before.samples, before.blocks), resample(after.samples, after.blocks, seed=SEED + 1)
+
+
+def _over(top: Resampled, bottom: Resampled) -> Resampled:
+    """A ratio of two medians of one run, draw by draw."""
+    return Resampled(
+        top.median / bottom.median, tuple(a / b for a, b in zip(top.draws, bottom.draws, strict=True))
+    )
+
+
+def verdict(change: Interval) -> str:
+    """What the interval says: a change is one only when 1 is outside."""
+    if 1.0 in change:
+        return "no difference shown"
+    return "slower" if change.estimate > 1 else "faster"
