@@ -1,7 +1,8 @@
 """Run a command in a small virtual machine with a full-featured kernel.
 
-The machine sees this machine's files; what it writes stays in its memory, except below the working directory and
-the directories given with --rw. The command runs as root, with this environment; its exit code is passed on.
+The machine sees this machine's files; what it writes stays in its memory, except below the working
+directory and the directories given with --rw. The command runs as root, with this environment; its exit
+code is passed on.
 
   testbed vm run -- ip link add type dummy
   testbed vm run --memory 4096 --rw /srv/results -- pytest tests/kernel

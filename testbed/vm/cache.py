@@ -1,7 +1,7 @@
 """Where the VM's parts are kept between runs, and how each is made exactly once.
 
-Root uses /var/cache/testbed, others ~/.cache/testbed; TESTBED_CACHE_DIR overrides both. Everything in it can be
-deleted at any time: it is made again.
+Root uses /var/cache/testbed, others ~/.cache/testbed; TESTBED_CACHE_DIR overrides both. Everything in it
+can be deleted at any time: it is made again.
 """
 
 from __future__ import annotations

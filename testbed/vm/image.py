@@ -1,8 +1,8 @@
 """Images of the file trees Python reads, so that the guest need not fetch each module's files over 9p.
 
-Over 9p every stat, open and read is a round trip to the host: importing scapy takes 12 s under emulation. A squashfs
-image on a virtio disk is read in blocks and cached by the guest's kernel. It is not compressed: the emulated CPU
-would pay for that.
+Over 9p every stat, open and read is a round trip to the host: importing scapy takes 12 s under emulation. A
+squashfs image on a virtio disk is read in blocks and cached by the guest's kernel. It is not compressed:
+the emulated CPU would pay for that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import testbed
 from testbed.errors import TestbedError
 from testbed.vm import cache
 
-# Parts of the standard library that the guest does without: 100 MB of tests, and packages of nobody's concern.
+# Parts of the standard library that the guest does without: 100 MB of tests, and packages of nobody's
+# concern.
 UNNEEDED = ("test", "idlelib", "tkinter", "ensurepip", "site-packages", "dist-packages")
 PACKAGE = Path(testbed.__file__).resolve().parent
 

@@ -21,7 +21,11 @@ def build(kernel: Kernel) -> Path:
     script = (GUEST / "init.sh").read_bytes()
     key = hashlib.sha256(script + kernel.version.encode() + ",".join(NEEDED).encode()).hexdigest()[:16]
     path = cache.directory() / "initramfs" / f"{key}.cpio"
-    return cache.made(path, lambda target: target.write_bytes(_archive(kernel, script)))
+
+    def make(target: Path) -> None:
+        target.write_bytes(_archive(kernel, script))
+
+    return cache.made(path, make)
 
 
 def _archive(kernel: Kernel, script: bytes) -> bytes:
@@ -35,7 +39,9 @@ def _archive(kernel: Kernel, script: bytes) -> bytes:
 
 
 def _busybox() -> Path:
-    """A static busybox: the installed one, or the package's unpacked in the cache (it clashes with `busybox`)."""
+    """A static busybox: the installed one, or one unpacked in the cache (its package clashes with
+    `busybox`).
+    """
     installed = shutil.which("busybox")
     if installed and b"/lib64/ld-linux" not in Path(installed).read_bytes()[:4096]:
         return Path(installed)
@@ -46,7 +52,9 @@ def _busybox() -> Path:
 
 
 def _in_order(modules: Path) -> Iterator[Path]:
-    """The files of NEEDED and what they depend on, each after its own dependencies (modules.dep lists them so)."""
+    """The files of NEEDED and what they depend on, each after its own dependencies, as modules.dep lists
+    them.
+    """
     lines = (line.split(":", 1) for line in (modules / "modules.dep").read_text().splitlines())
     depends = {Path(name).name.split(".")[0].replace("-", "_"): (name, rest.split()) for name, rest in lines}
     seen: set[str] = set()
@@ -70,7 +78,8 @@ def _unpacked(module: Path) -> bytes:
 
 
 def cpio(files: dict[str, tuple[int, bytes]], folders: tuple[str, ...] = ()) -> bytes:
-    """An archive in the kernel's initramfs format ("newc", Documentation/driver-api/early-userspace/buffer-format.rst).
+    """An archive in the kernel's initramfs format, "newc"
+    (Documentation/driver-api/early-userspace/buffer-format.rst).
 
     `files` maps a path to (permission bits, content).
     """

@@ -18,7 +18,8 @@ b=/run/vm/busybox; job=/run/vm/job
 {mounts}
 $b ip link set lo up
 $b mkfifo /run/vm/out /run/vm/err
-# The command writes into pipes and not into the shared files, so that it can neither truncate nor seek in them.
+# The command writes into pipes and not into the shared files, so that it can neither truncate nor seek in
+# them.
 $b cat /run/vm/out >> $job/stdout & out=$!
 $b cat /run/vm/err >> $job/stderr & err=$!
 $b setsid /bin/sh $job/command < /dev/null > /run/vm/out 2> /run/vm/err
@@ -46,7 +47,8 @@ def write(
 ) -> None:
     """Write the guest's scripts into the shared directory `job`.
 
-    `shares[i]` is the 9p share `rw<i>`, `images[i]` the paths inside the i-th virtio disk, `modules` the kernel's.
+    `shares[i]` is the 9p share `rw<i>`, `images[i]` the paths inside the i-th virtio disk, `modules` the
+    kernel's.
     """
     mounts: list[str] = []
     for number, share in enumerate(shares):

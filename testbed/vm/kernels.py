@@ -22,7 +22,8 @@ UNNEEDED = tuple(
     for part in (
         "sound", "drivers/gpu", "drivers/media", "drivers/infiniband", "drivers/scsi", "drivers/staging",
         "drivers/usb", "drivers/iio", "drivers/input", "drivers/hwmon", "drivers/net/wireless",
-        "drivers/net/ethernet", "drivers/video", "drivers/platform", "drivers/mtd", "drivers/isdn", "arch/x86/kvm",
+        "drivers/net/ethernet", "drivers/video", "drivers/platform", "drivers/mtd", "drivers/isdn",
+        "arch/x86/kvm",
     )
 )  # fmt: skip
 
@@ -48,7 +49,9 @@ class Kernel:
 
 
 def default() -> Kernel:
-    """The distribution's current generic kernel, downloaded on first use (about 70 MB) and kept in the cache."""
+    """The distribution's current generic kernel, downloaded on first use (about 70 MB) and kept in the
+    cache.
+    """
     return _open(cache.made(cache.directory() / "kernel" / "generic", _fetch), "Debian")
 
 
