@@ -51,9 +51,7 @@ def observe(
         if not packet.outgoing and question.token in packet.payload and packet.port != question.source_port
     }
     back = [packet for packet in at_sender if not packet.outgoing and packet.port == question.source_port]
-    errors = [
-        p for p in at_sender if not p.outgoing and p.quoted and p.quoted.source_port == question.source_port
-    ]
+    errors = [packet for packet in at_sender if _is_error_about(packet, question.source_port)]
     fate, refuser = _fate(answer, back, errors)
     return Observation(
         fate,
@@ -63,6 +61,12 @@ def observe(
         refuser,
         _wrong_quote(question, errors),
     )
+
+
+def _is_error_about(packet: Packet, source_port: int) -> bool:
+    """Destination unreachable; a router's redirect, say, refuses nothing."""
+    unreachable = packet.icmp[0] == PORT_UNREACHABLE[0] and not packet.outgoing
+    return unreachable and packet.quoted is not None and packet.quoted.source_port == source_port
 
 
 def _fate(answer: Answer, back: Sequence[Packet], errors: Sequence[Packet]) -> tuple[Fate, str]:

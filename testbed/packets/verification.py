@@ -1,0 +1,113 @@
+"""The whole matrix: a cluster of its own, switched from mode to mode while it lives, every case in each."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from testbed.errors import TestbedError
+from testbed.lab.bringup import bring_up
+from testbed.lab.cluster import Cluster
+from testbed.lab.machine import Machine
+from testbed.lab.spec import resolve
+from testbed.model.cases import CLIENT, FIRST, HOMES, Case
+from testbed.model.oracle import Sender, World
+from testbed.packets import leftovers, scene
+from testbed.packets.matrix import FAILED, NOT_RUN, PASSED, Place, Stage, Verdict
+
+NODES = 2
+LEFTOVERS = "leftovers"
+COMMAND_SECONDS = 60.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be verified. `command`: the proxy to check in place of the agent, as for `set_proxy`."""
+
+    name: str
+    modes: tuple[str, ...]
+    cases: tuple[Case, ...]
+    command: str = ""
+
+
+def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
+    """Verdicts as they come. The cluster is gone when the iterator ends or is closed, whatever happened.
+
+    Raises UsageError or TestbedError when the cluster or the scene does not come up.
+    """
+    wishes = {
+        "name": plan.name,
+        "nodes": NODES,
+        "proxy_mode": plan.modes[0],
+        "proxy_command": plan.command,
+    }
+    cluster = bring_up(resolve(wishes, plan.modes), progress=progress)
+    try:
+        progress("Pods and Services")
+        world = scene.build(cluster.kubeconfig, cluster.spec)
+        _prepare(cluster)
+        with Stage(world, _places(cluster, world)) as stage:
+            for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
+                progress(f"{mode}: {len(plan.cases)} cases")
+                yield from _in_mode(cluster, stage, former, mode, plan)
+    finally:
+        cluster.state.destroy()
+
+
+def _in_mode(cluster: Cluster, stage: Stage, former: str, mode: str, plan: Plan) -> Iterator[Verdict]:
+    """Switch from mode `former` ("": it runs already) to `mode` and run the cases."""
+    try:
+        if former:
+            cluster.set_proxy(mode, command=plan.command)
+            for node in cluster.spec.nodes:
+                yield _leftovers(cluster.machine(node.name), former, mode)
+    except (TestbedError, OSError, subprocess.SubprocessError) as error:
+        for case in plan.cases:
+            yield Verdict.of(mode, case, "", f"no switch to {mode}: {error}", NOT_RUN)
+        return
+    unsettled = stage.settle(mode)
+    for case in plan.cases:
+        yield stage.verdict(mode, case, hurry=bool(unsettled))
+
+
+def _leftovers(machine: Machine, former: str, mode: str) -> Verdict:
+    left = leftovers.remaining(former, lambda argv: _output(machine, argv))
+    seen = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5) if left else "nothing"
+    name = f"{LEFTOVERS}/{former}/{machine.name}"
+    verdict = FAILED if left else PASSED
+    return Verdict(mode, name, machine.name, "any", "any", f"nothing of {former} mode", seen, verdict)
+
+
+def _output(machine: Machine, argv: Sequence[str]) -> str:
+    try:
+        return machine.run(argv, check=False, timeout=COMMAND_SECONDS).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def _prepare(cluster: Cluster) -> None:
+    """What the matrix needs besides a cluster: no ICMP error is held back, and the outside client has a way
+    to the Service range, through the first node."""
+    for node in cluster.spec.nodes:
+        cluster.machine(node.name).run(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"])
+    first = cluster.machine(FIRST)
+    way = ["ip", "route", "replace", str(cluster.spec.service_cidr), "via", str(first.address)]
+    cluster.machine(CLIENT).run(way)
+
+
+def _places(cluster: Cluster, world: World) -> dict[str, Place]:
+    """The Pods, nodes and client of the scene by the names that cases use."""
+    found = {}
+    for node in cluster.spec.workers:
+        machine = cluster.machine(node.name)
+        found[node.name] = Place(machine.netns, Sender(node.address, node.name, host=True))
+    for name, node_name in HOMES.items():
+        pod = scene.pod_of(world, name)
+        netns = cluster.machine(node_name).pod_netns(pod)
+        found[name] = Place(netns, Sender(ip_address(pod["status"]["podIP"]), node_name))
+    found[CLIENT] = Place(cluster.machine(CLIENT).netns, Sender(cluster.spec.client_address))
+    return found
