@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from testbed.bench import environments, report
+from testbed.bench.compare import differing
 from testbed.bench.gather import gather
 from testbed.bench.measures import DIRECT, KERNEL_FEATURE, MODES, SIZES, Plan, parse_modes, parse_sizes
 from testbed.bench.record import Run, extra_info, load_results
@@ -28,6 +29,8 @@ COLUMNS = ["median", "iqr", "min", "max", "mean", "stddev", "rounds"]
 
 CHOSEN = pytest.StashKey[dict[str, tuple[str, ...]]]()
 RESULTS = pytest.StashKey[Path]()
+SUMMARY = pytest.StashKey[str]()
+SAVED = pytest.StashKey[list[dict]]()
 
 
 def pytest_addoption(parser):
@@ -125,9 +128,27 @@ def _collected(request, environment):
                 RUNS[environment] = gather(
                     environment, Plan(tuple(modes), tuple(sizes)), request.config.stash[RESULTS]
                 )
+                _refuse_other_environments(request.config, RUNS[environment])
             except TestbedError as error:
                 pytest.exit(f"measuring ({environment}) failed: {error}", returncode=1)
     return RUNS[environment]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_benchmark_compare_machine_info(config, machine_info, compared_benchmark):
+    """Called before anything is measured: keep the saved environments, to check when ours are known."""
+    saved = compared_benchmark["machine_info"].get("environments", {})
+    machine_info["environments"] = saved
+    config.stash.setdefault(SAVED, []).append(saved)
+
+
+def _refuse_other_environments(config, run):
+    """--benchmark-compare against figures of another kernel or machine is dropped, and said so."""
+    for saved in config.stash.get(SAVED, []):
+        facts = saved.get(run.environment, {}).get("facts", run.facts)
+        if difference := differing(facts, run.facts):
+            print(f"--benchmark-compare dropped: another environment, {difference}", file=sys.stderr)
+            config._benchmarksession.compared_mapping.clear()
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
@@ -148,9 +169,6 @@ def pytest_sessionfinish(session):
     summed = report.summaries(results)
     report.write(directory, summed, results.taken)
     config.stash[SUMMARY] = report.terminal(summed)
-
-
-SUMMARY = pytest.StashKey[str]()
 
 
 @pytest.hookimpl(trylast=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from testbed.bench.measures import DIRECT, MEASURES
 from testbed.bench.record import Results, Run
 from testbed.bench.statistics import SEED, Interval, Resampled, ratio, resample
@@ -23,13 +25,18 @@ def comparable(before: Results, after: Results) -> list[tuple[Run, Run]]:
             f"{', '.join(run.environment for run in after.runs)}; measure both with the same --env"
         )
     for old, new in pairs:
-        for fact in SAME:
-            one, other = old.facts.get(fact, ""), new.facts.get(fact, "")
-            if one != other:
-                raise UsageError(
-                    f"results of different environments are not compared: {fact} was {one!r}, is {other!r}"
-                )
+        if difference := differing(old.facts, new.facts):
+            raise UsageError(f"results of different environments are not compared: {difference}")
     return pairs
+
+
+def differing(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """The first fact that makes two environments different experiments, in words; "" when there is none."""
+    for fact in SAME:
+        one, other = old.get(fact, ""), new.get(fact, "")
+        if one != other:
+            return f"{fact} was {one!r}, is {other!r}"
+    return ""
 
 
 def tables(old: Run, new: Run) -> list[Table]:
