@@ -1,0 +1,73 @@
+"""`testbed verify` as a user runs it: on a cluster of its own, of which nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.lab import state
+from testbed.model.cases import CASES
+from testbed.packets.patience import patience
+
+VERIFY = [sys.executable, "-m", "testbed.cli.main", "verify"]
+
+
+def verify(*words: str) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(
+        [*VERIFY, "-o", "json", *words], stdout=subprocess.PIPE, text=True, timeout=patience(300)
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def failures(report: dict[str, Any]) -> list[str]:
+    return [f"{c['mode']} {c['case']}: {c['seen']}" for c in report["cases"] if c["verdict"] != "passed"]
+
+
+def test_all_cases_pass_in_both_native_modes() -> None:
+    code, report = verify("--modes", "iptables,userspace", "--name", "e2e-verify")
+    assert failures(report) == []
+    assert code == 0
+    cases = len(CASES)
+    assert report["modes"]["iptables"] == {"passed": cases, "failed": 0, "not_run": 0}
+    assert (
+        report["modes"]["userspace"]["passed"] == cases + 3
+    )  # and on three nodes nothing of iptables mode left
+    assert "e2e-verify" not in state.clusters()
+
+
+def test_ipvs_runs_too_in_a_vm_where_the_kernel_has_none() -> None:
+    code, report = verify("--modes", "ipvs", "--name", "e2e-ipvs")
+    assert failures(report) == []
+    assert (code, report["modes"]["ipvs"]["passed"]) == (0, len(CASES))
+
+
+def test_a_proxy_that_does_nothing_fails() -> None:
+    words = ["--modes", "iptables", "--cases", "*/near/same-node-pod/tcp", "--name", "e2e-idle"]
+    code, report = verify(*words, "--proxy-command", "sleep infinity")
+    assert code == 1
+    verdicts = {case["case"]: case["verdict"] for case in report["cases"]}
+    assert verdicts["cluster-ip/near/same-node-pod/tcp"] == "failed"
+    assert verdicts["pod/near/same-node-pod/tcp"] == "passed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    log = tmp_path / "stderr"
+    with log.open("w") as stderr:
+        running = subprocess.Popen([*VERIFY, "--modes", "iptables", "--name", "e2e-stop"], stderr=stderr)
+        deadline = time.monotonic() + patience(60)
+        while "iptables: " not in log.read_text():
+            assert running.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(running.pid, number)
+        assert running.wait(timeout=patience(30)) == 130
+    assert "e2e-stop" not in state.clusters()
