@@ -16,9 +16,9 @@ from testbed.client.events import Recorder
 from testbed.errors import TestbedError
 from testbed.model.conditions import timestamp
 from testbed.model.resources import PODS
-from testbed.node import probes
 from testbed.node.cni import CniError
 from testbed.node.environment import Services, environment
+from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
 from testbed.node.process import Process, Status
 from testbed.node.runtime import Runtime
@@ -75,6 +75,7 @@ class PodWorker:
         self._published: Object = {}
         self._started = (pod.get("status") or {}).get("startTime") or timestamp()
         self._early: dict[str, Status] = {}
+        self._health: dict[str, Health] = {}
         self._retry_at: float | None = None
         self._setup_failures = 0
         for status in sorted(adopted, key=lambda each: int(each.id.rpartition("/")[2])):
@@ -105,7 +106,7 @@ class PodWorker:
         for each in self.containers:
             if each.process and each.process.id == status.id:
                 each.process, each.ready, each.up = status, False, False
-                _cancel(each)
+                self._unwatch(each)
                 self._wake.set()
                 return
         self._early[status.id] = status
@@ -113,9 +114,6 @@ class PodWorker:
     # --- the loop
 
     async def run(self) -> None:
-        for each in self.containers:
-            if each.running:
-                self._watch(each)
         while not self._ending():
             self._wake.clear()
             await self._advance()
@@ -149,7 +147,8 @@ class PodWorker:
             due = each.restart_at is not None and _now() >= each.restart_at
             if not self._ending() and (due or (each.process is None and each.restart_at is None)):
                 await self._start(each)
-                fresh += each.tasks[:1]
+            if each.running and each.name not in self._health:
+                fresh.append(self._watch(each))
         if fresh:
             await asyncio.wait(fresh, timeout=STATUS_PATIENCE)
 
@@ -198,8 +197,6 @@ class PodWorker:
                 await self.node.runtime.remove(each.process.id)
             each.previous = each.process
         each.process, each.attempt, each.restart_at = self._early.pop(status.id, status), attempt, None
-        if each.running:
-            self._watch(each)
         if each.program.notice:
             await self.node.events.normal(self.pod, "StandIn", each.program.notice)
 
@@ -228,62 +225,21 @@ class PodWorker:
             mounts=self.node.sandboxes.mounts(self.pod) + each.program.mounts,
         )
 
-    # --- watching a running container
+    def _watch(self, each: Container) -> asyncio.Task[None]:
+        """Follow the container's health; the task ends when it is up."""
+        assert self._attached
 
-    def _watch(self, each: Container) -> None:
-        each.tasks = [asyncio.create_task(self._come_up(each))]
+        async def tell(message: str) -> None:
+            await self.node.events.warn(self.pod, "Unhealthy", message)
 
-    async def _come_up(self, each: Container) -> None:
-        """Until it is up; then its probes have their own tasks."""
-        assert each.process
-        if each.program and each.program.listens:
-            await probes.listening(each.process.pid, each.program.listens)
-        startup = each.spec.get("startupProbe")
-        if startup:
-            async for good, why in self._probe(each, startup):
-                if good:
-                    break
-                await self._unhealthy(each, "Startup", why)
-        each.up = True
-        if each.spec.get("livenessProbe"):
-            each.tasks.append(asyncio.create_task(self._liveness(each)))
-        if each.spec.get("readinessProbe"):
-            each.tasks.append(asyncio.create_task(self._readiness(each)))
-        else:
-            each.ready = True
-        self._wake.set()
+        health = Health(each, self._attached, self.node.runtime, tell, self._wake.set)
+        self._health[each.name] = health
+        return health.first
 
-    def _probe(self, each: Container, probe: Object) -> Any:
-        ip = self._attached.ip if self._attached else (self.pod.get("status") or {}).get("podIP", "")
-
-        async def run(argv: Sequence[str], timeout: float) -> tuple[bool, str]:
-            netns = self._attached.netns if self._attached else ""
-            try:
-                done = await self.node.runtime.run(Process("", tuple(argv), netns=netns), timeout=timeout)
-            except (TestbedError, TimeoutError) as error:
-                return False, str(error)
-            return done.code == 0, (done.stdout + done.stderr).decode(errors="replace").strip()
-
-        return probes.results(probe, each.spec, ip, run)
-
-    async def _readiness(self, each: Container) -> None:
-        async for good, why in self._probe(each, each.spec["readinessProbe"]):
-            if good != each.ready:
-                each.ready = good
-                self._wake.set()
-            if not good:
-                await self.node.events.warn(self.pod, "Unhealthy", f"Readiness probe failed: {why}")
-
-    async def _liveness(self, each: Container) -> None:
-        async for good, why in self._probe(each, each.spec["livenessProbe"]):
-            if not good:
-                await self._unhealthy(each, "Liveness", why)
-
-    async def _unhealthy(self, each: Container, kind: str, why: str) -> None:
-        message = f"{kind} probe failed: {why}; the container is restarted"
-        await self.node.events.warn(self.pod, "Unhealthy", message)
-        if each.process:
-            await self.node.runtime.signal(each.process.id, signal.SIGKILL)
+    def _unwatch(self, each: Container) -> None:
+        health = self._health.pop(each.name, None)
+        if health:
+            health.cancel()
 
     # --- status
 
@@ -313,7 +269,7 @@ class PodWorker:
 
     async def _end(self) -> None:
         for each in self.containers:
-            _cancel(each)
+            self._unwatch(each)
         await self._stop(0 if self._gone else self._grace())
         while not await self._clean():
             await asyncio.sleep(RETRY)
@@ -360,12 +316,6 @@ class PodWorker:
             log.warning("end of %s/%s: %s", metadata["namespace"], metadata["name"], error)
             return isinstance(error, ApiError) and error.code == 409  # the name is another Pod's by now
         return True
-
-
-def _cancel(each: Container) -> None:
-    for task in each.tasks:
-        task.cancel()
-    each.tasks = []
 
 
 def _now() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +27,6 @@ class Container:
     up: bool = False
     waiting: tuple[str, str] = ("ContainerCreating", "")
     restart_at: float | None = None
-    tasks: list[Any] = field(default_factory=list)
 
     @property
     def name(self) -> str:
