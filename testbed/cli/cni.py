@@ -12,6 +12,11 @@ import sys
 from typing import Any
 
 
+def preload() -> None:
+    """Import what `run` needs, before a machine's init is forked."""
+    import testbed.node.bridge  # noqa: F401
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything comes by environment and standard input."""
 

@@ -11,6 +11,11 @@ import argparse
 DEFAULT_PORT = 8080
 
 
+def preload() -> None:
+    """Import what `run` needs, before a machine's init is forked."""
+    import testbed.node.echo  # noqa: F401
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, what in (
         ("--tcp", "lines, and HTTP, over TCP"),
