@@ -1,0 +1,121 @@
+"""Every mode against the real kernel: the same rows of packets, in scratch network namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from service_scene import (
+    CLIENT,
+    NODE,
+    NODE_PORT,
+    PODS,
+    PORT,
+    VIP,
+    Proxy,
+    Scene,
+    nobody_here,
+    scene,
+    service,
+    snapshot,
+    variant_path,
+)
+
+from testbed.model.service import Protocol, Snapshot
+
+TCP, UDP = Protocol.TCP, Protocol.UDP
+A, B = PODS["a"], PODS["b"]
+
+
+@dataclass
+class Running:
+    """A scene whose node runs `mode`."""
+
+    scene: Scene
+    mode: str
+
+    def sync(self, wanted: Snapshot, repair: bool = False) -> int:
+        return self.scene.at["node"].call(Proxy.sync, wanted, repair)
+
+
+@pytest.fixture(
+    params=[
+        "iptables-nft",
+        "iptables-legacy",
+    ]
+)
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    mode, _, variant = request.param.partition("-")
+    with scene() as made:
+        made.at["node"].call(Proxy.start, mode, variant_path(tmp_path, variant or "nft"))
+        yield Running(made, mode)
+        made.at["node"].call(Proxy.stop)
+
+
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_sources_and_backends(running: Running, protocol: Protocol) -> None:
+    running.sync(snapshot(service("a", "b", protocol=protocol)))
+    asks = running.scene.answers
+    own = {"iptables": {A, B}, "ipvs": {A, B}}.get(running.mode)
+    client_seen = {NODE, "10.244.1.1"}
+    for source, ip, port in (("client", NODE, NODE_PORT), ("client", VIP, PORT), ("node", VIP, PORT)):
+        seen = asks(source, ip, port, protocol)
+        assert {answer.split()[0] for answer in seen} == {"a", "b"}
+        assert {answer.split()[1] for answer in seen} <= client_seen, f"{source} is not masqueraded"
+    inside = asks("a", VIP, PORT, protocol)
+    assert {answer.split()[0] for answer in inside} == {"a", "b"}
+    if own:
+        assert f"b {A}" in inside, "a Pod keeps its address towards another"
+        assert f"a {A}" not in inside, "a Pod that reaches itself is masqueraded"
+
+
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_pod_to_pod_is_not_translated(running: Running, protocol: Protocol) -> None:
+    running.sync(snapshot(service("a", "b", protocol=protocol)))
+    assert running.scene.answers("a", B, 8080, protocol, times=2) == {f"b {A}"}
+    assert running.scene.answers("client", B, 8080, protocol, times=2) == {f"b {CLIENT}"}
+
+
+def test_endpoints_come_and_go(running: Running) -> None:
+    running.sync(snapshot(service("a")))
+    assert {one.split()[0] for one in running.scene.answers("b", VIP, PORT, times=4)} == {"a"}
+    running.sync(snapshot(service("b")))
+    assert {one.split()[0] for one in running.scene.answers("a", VIP, PORT, times=4)} == {"b"}
+    running.sync(snapshot(service()))
+    assert running.scene.answers("a", VIP, PORT, times=1) == {"refused"}
+    assert running.scene.answers("client", NODE, NODE_PORT, times=1) == {"refused"}
+    running.sync(snapshot(service("a", "b")))
+    assert {one.split()[0] for one in running.scene.answers("client", NODE, NODE_PORT)} == {"a", "b"}
+    running.sync(snapshot())
+    assert running.scene.ask("client", NODE, NODE_PORT) == "refused"
+
+
+def test_affinity_keeps_a_client_with_its_backend(running: Running) -> None:
+    running.sync(snapshot(service("a", "b", affinity_seconds=100)))
+    assert len(running.scene.answers("client", NODE, NODE_PORT, times=12)) == 1
+    running.sync(snapshot(service("a", "b")))
+    assert len(running.scene.answers("client", NODE, NODE_PORT, times=12)) == 2
+
+
+def test_policy_local_keeps_the_source(running: Running) -> None:
+    if running.mode == "userspace":
+        pytest.fail("userspace mode is not asked: it never keeps a source")
+    running.sync(snapshot(service("a", "b", external_local=True)))
+    seen = running.scene.answers("client", NODE, NODE_PORT)
+    assert seen == {f"a {CLIENT}", f"b {CLIENT}"}
+    running.sync(snapshot(nobody_here(service("a", "b"))))
+    assert running.scene.answers("client", NODE, NODE_PORT, times=1) == {"silence"}
+    assert {one.split()[0] for one in running.scene.answers("node", NODE, NODE_PORT)} == {"a", "b"}
+
+
+def test_stale_udp_flow_is_forgotten(running: Running) -> None:
+    """A client that keeps its source port moves to the new backend; and from none to the first."""
+    fixed = {"source_port": 5555}
+    running.sync(snapshot(service(protocol=UDP)))
+    assert running.scene.ask("client", NODE, NODE_PORT, "UDP", **fixed) in ("refused", "silence")
+    for pod in ("a", "b"):
+        running.sync(snapshot(service(pod, protocol=UDP)))
+        assert running.scene.ask("client", NODE, NODE_PORT, "UDP", **fixed).split()[0] == pod
+        assert running.scene.ask("b", VIP, PORT, "UDP", **fixed).split()[0] == pod
