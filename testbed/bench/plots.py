@@ -73,6 +73,12 @@ def _names(places: Sequence[tuple[str, float]]) -> str:
 
 def growth(summary: Summary, measure: str) -> str:
     """Median with its interval against the number of Services, one line a mode, both axes logarithmic."""
+    label = f"{MEASURES[measure].title}: median against the number of Services"
+    return _frame(label, *growth_parts(summary, measure))
+
+
+def growth_parts(summary: Summary, measure: str) -> list[str]:
+    """What `growth` draws, to be put into a picture of more."""
     sizes, modes, rows = summary.run.sizes, summary.run.modes, summary.rows[measure]
     up = Axis(*around([v for r in rows for v in (r.median.low, r.median.high)]), HEIGHT - BOTTOM, TOP)
     right = WIDTH - RIGHT - 14.0
@@ -88,8 +94,7 @@ def growth(summary: Summary, measure: str) -> str:
         places = [(across(row.services) + shift, up(row.median.estimate)) for row in own]
         parts.append(_line(mode, own, places, up))
         ends.append((mode, places[-1][1]))
-    parts.append(_names(ends))
-    return _frame(f"{MEASURES[measure].title}: median against the number of Services", *parts)
+    return [*parts, _names(ends)]
 
 
 def _line(mode: str, rows: Sequence[Row], places: Sequence[tuple[float, float]], up: Axis) -> str:

@@ -15,7 +15,7 @@ from testbed.bench import plots, tables
 from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES
 from testbed.bench.record import Results, Run
 from testbed.bench.summary import Summary, micros, sentences, summarise
-from testbed.bench.svg import element, text
+from testbed.bench.svg import element, text, title
 from testbed.bench.topology import picture
 
 HEADING = "Service proxy modes compared"
@@ -83,7 +83,8 @@ def _section(summary: Summary) -> str:
         )
         parts.append(tables.to_html(tables.latency(summary, measure)))
     if run.programming:
-        parts.append("<h3>Programming</h3>" + tables.to_html(tables.programming(run)))
+        table = tables.programming(run)
+        parts.append(f"<h3>{escape(table.title)}</h3>{tables.to_html(table)}")
     parts.append(f"<h3>Environment</h3>{_facts(environment(run))}")
     return "".join(parts)
 
@@ -92,7 +93,7 @@ def environment(run: Run) -> dict[str, str]:
     """Facts of the environment, the method's numbers and the prober's own cost, as text."""
     method = ", ".join(f"{name} {_plain(value)}" for name, value in run.method.items())
     cost = ", ".join(f"{name} {micros(value)} µs" for name, value in run.overhead.items())
-    return {**run.facts, "sampling": method, "the prober's own cost, median": cost}
+    return {**run.facts, "sampling": method, "prober's own cost": cost}
 
 
 def _plain(value: object) -> str:
@@ -186,16 +187,17 @@ def svg(summary: Summary) -> str:
             element(
                 "g",
                 text(MEASURES[measure].title + ", median", plots.LEFT, 22, "strong"),
-                element("g", plots.growth(summary, measure), transform="translate(0,32)"),
+                element("g", *plots.growth_parts(summary, measure), transform="translate(0,32)"),
                 transform=f"translate({x},0)",
             )
         )
-    width, height = 2 * plots.WIDTH + 10, plots.HEIGHT + 60
-    style = _own("page.css").partition("* {")[0] + _own("plot.css")
+    width, height = 2 * plots.WIDTH + 10, plots.HEIGHT + 62
+    style = _own("page.css").partition("* {")[0] + _own("plot.css") + ".plot { color: var(--ink); }"
     return element(
         "svg",
         element("style", style),
-        element("rect", width=width, height=height, rx=10, fill="var(--card)"),
+        title("Median latency of proxy modes against the number of Services"),
+        element("rect", width=width, height=height, rx=10, class_="paper"),
         *drawings,
         text(summary.title, plots.LEFT, height - 12, "small"),
         xmlns="http://www.w3.org/2000/svg",

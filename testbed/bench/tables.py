@@ -81,7 +81,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """A table that scrolls sideways by itself on a narrow screen."""
+    """A table that scrolls sideways by itself on a narrow screen; its title is for the heading above it."""
 
     def line(cells: tuple[str, ...], tag: str) -> str:
         return "".join(
@@ -97,7 +97,7 @@ def to_html(table: Table) -> str:
         body.append(f"<tr{new}>{line(row, 'td')}</tr>")
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
-        f"<caption>{escape(table.title)}</caption><thead><tr>{line(table.heads, 'th')}</tr></thead>"
+        f"<thead><tr>{line(table.heads, 'th')}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
