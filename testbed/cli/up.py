@@ -19,6 +19,22 @@ from testbed.errors import UsageError
 
 WISHES = ("name", "nodes", "proxy_mode", "cluster_cidr", "service_cidr", "node_ports", "iptables")
 
+COMPONENTS = (
+    "testbed.api.server",
+    "testbed.cli.apiserver",
+    "testbed.cli.cni",
+    "testbed.cli.controller_manager",
+    "testbed.cli.echo",
+    "testbed.cli.kube_proxy",
+    "testbed.cli.kubelet",
+    "testbed.controllers.process",
+    "testbed.node.bridge",
+    "testbed.node.echo",
+    "testbed.node.kubelet",
+    "testbed.proxy.agent",
+)
+"""What the components import, some of it late."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", dest="file", metavar="CLUSTER.yaml", help="read the cluster from a file")
@@ -57,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from testbed.lab import spec as specs
     from testbed.lab.bringup import bring_up
-    from testbed.proxy.modes import MODES
+    from testbed.proxy.modes import NAMES
 
     if args.env != "native":
         raise UsageError(
@@ -68,10 +84,10 @@ def run(args: argparse.Namespace) -> int:
     given = {key: getattr(args, key) for key in (*WISHES, "ipvs_scheduler", "proxy_command")}
     wishes |= {key: value for key, value in given.items() if value is not None}
     wishes["images"] = {**(wishes.get("images") or {}), **_images(args.image)}
-    spec = specs.resolve(wishes, (*MODES, "none"))
+    spec = specs.resolve(wishes, (*NAMES, "none"))
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
-    cluster = bring_up(spec, api_port=args.api_port, progress=_say)
+    cluster = bring_up(spec, api_port=args.api_port, preload=COMPONENTS, progress=_say)
     took = time.monotonic() - started
     print(
         f"cluster {spec.name}: {len(spec.nodes)} nodes Ready in {took:.1f} s, "

@@ -9,7 +9,7 @@ import importlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from testbed.client import ApiError, Client
@@ -22,30 +22,30 @@ from testbed.model.resources import NODES
 from testbed.model.topology import API_PORT, CLIENT, ClusterSpec
 from testbed.node.process import Process
 
-PRELOADED = (
-    "testbed.cli.apiserver",
-    "testbed.cli.controller_manager",
-    "testbed.cli.kubelet",
-    "testbed.cli.kube_proxy",
-    "testbed.cli.cni",
-    "testbed.cli.echo",
-)
-"""Imported before the machines are forked, so that components start without importing anything."""
-
 READY_TIMEOUT = 180.0
 POLL = 0.05
 
 Progress = Callable[[str], None]
 
 
-def bring_up(spec: ClusterSpec, *, api_port: int = 0, progress: Progress = lambda _: None) -> Cluster:
+def bring_up(
+    spec: ClusterSpec,
+    *,
+    api_port: int = 0,
+    preload: Iterable[str] = (),
+    progress: Progress = lambda _: None,
+) -> Cluster:
     """Bring up `spec` and return when every node is Ready.
 
     `api_port` is the API server's port on the host's loopback; 0 takes 6443, or any free one.
+    `preload` names modules to import before the machines are forked: what is imported here, the components
+    that init forks need not import again.
     Raises UsageError (no root, name or port taken) or TestbedError; then nothing is left behind.
     """
     if os.geteuid() != 0:
         raise UsageError("namespaces need root: run this as root (sudo), or `testbed vm run -- testbed up`")
+    for module in preload:
+        importlib.import_module(module)
     listener = _listener(api_port)
     state = State.create(spec.name)
     try:
@@ -64,10 +64,6 @@ def bring_up(spec: ClusterSpec, *, api_port: int = 0, progress: Progress = lambd
 
 def _build(state: State, spec: ClusterSpec, listener: socket.socket, progress: Progress) -> list[Birth]:
     port = listener.getsockname()[1]
-    for module in PRELOADED:
-        preload = getattr(importlib.import_module(module), "preload", None)
-        if preload is not None:
-            preload()
     gc.collect()
     gc.freeze()
     progress(f"machines: {', '.join(node.name for node in spec.nodes)}, {CLIENT}")
