@@ -41,12 +41,6 @@ def pytest_addoption(parser):
         default=",".join(map(str, SIZES)),
         help="numbers of Services to measure at (default: %(default)s)",
     )
-    group.addoption(
-        "--env",
-        choices=environments.CHOICES,
-        default="auto",
-        help="where to measure; auto moves into a VM when the kernel lacks what a mode needs",
-    )
     group.addoption("--results", type=Path, metavar="DIR", help="default: results/latest of the checkout")
 
 
@@ -90,7 +84,13 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(items):
-    """All of one environment before the next, so that each is whole if a later one fails."""
+    """All of one environment before the next, so that each is whole if a later one fails.
+
+    A benchmark collects its samples wherever its environment is; the test itself stays here.
+    """
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("moves_itself")
     order = {name: number for number, name in enumerate(environments.CHOICES)}
     items.sort(
         key=lambda item: order[item.callspec.params["environment"]] if hasattr(item, "callspec") else -1
@@ -104,6 +104,7 @@ def replay(request, benchmark, environment, services, mode):
     def play(measure):
         run = _collected(request, environment)
         cell = run.cell(measure.name, services, mode)
+        request.node.user_properties.append(("environment", environment))
         CLOCK.load(cell.samples)
         benchmark.group = f"{environment}: {measure.title}, Services {services:6,}"
         benchmark.extra_info.update(extra_info(cell))

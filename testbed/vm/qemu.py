@@ -7,13 +7,15 @@ reads.
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,13 +54,16 @@ def run(
     stdout: BinaryIO | None = None,
     stderr: BinaryIO | None = None,
     verbose: bool = False,
+    timeout: float | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> int:
     """Run `argv` as root in a fresh VM, in the same directory, and return its exit code.
 
     The guest sees the host's files; what it writes stays in its memory, but for the working directory and the
     directories `rw`, which are the host's own. /tmp, /run and /var/lib/testbed begin empty. `env` is added
     to this process's environment. Memory is in MiB. stdin is empty. `stdout` and `stderr` default to this
-    process's own. Raises UsageError when the machine lacks QEMU, TestbedError when the VM dies.
+    process's own. `watch` is called some fifty times a second while the machine runs. Raises UsageError when
+    the machine lacks QEMU, TestbedError when the VM dies or has not ended after `timeout` seconds.
     """
     if not argv:
         raise UsageError("no command for the VM: testbed vm run -- ARGV…")
@@ -85,7 +90,19 @@ def run(
             *(word for number, path in enumerate(shares) for word in _share(f"rw{number}", path)),
             *(word for path, _ in images for word in _disk(path)),
         ]
-        return _follow(command, room, stdout or sys.stdout.buffer, stderr or sys.stderr.buffer, verbose)
+        streams = [
+            (room / "stdout", stdout or sys.stdout.buffer),
+            (room / "stderr", stderr or sys.stderr.buffer),
+        ]
+        complaint = _follow(command, streams, watch or (lambda: None), timeout)
+        log = _text(room / "console") or complaint
+        if verbose:
+            print(log, file=sys.stderr, flush=True)
+        status = _text(room / "status").strip()
+    if not status:
+        last = [line for line in log.splitlines() if line.strip()][-3:]
+        raise TestbedError(f"the VM died before the command ended: {' / '.join(last) or 'no message'}")
+    return int(status)
 
 
 def machine(
@@ -155,35 +172,42 @@ def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         child.kill()
         child.wait()
+        if child.stderr:
+            child.stderr.close()
 
 
-def _follow(command: Sequence[str], room: Path, stdout: BinaryIO, stderr: BinaryIO, verbose: bool) -> int:
-    """Run QEMU to its end, copying what the guest writes as it comes; the command's exit code."""
-    with _running(command) as child, (room / "stdout").open("rb") as out, (room / "stderr").open("rb") as err:
-        sources: list[tuple[BinaryIO, BinaryIO]] = [(out, stdout), (err, stderr)]
+def _follow(
+    command: Sequence[str],
+    streams: Sequence[tuple[Path, BinaryIO]],
+    watch: Callable[[], None],
+    timeout: float | None,
+) -> str:
+    """Run QEMU to its end, copying what the guest writes as it comes. Returns QEMU's own complaints."""
+    end = time.monotonic() + timeout if timeout else math.inf
+    with ExitStack() as stack:
+        pairs = [(stack.enter_context(path.open("rb")), target) for path, target in streams]
+        child = stack.enter_context(_running(command))
         ended = os.pidfd_open(child.pid)
-        with selectors.DefaultSelector() as selector:
-            selector.register(ended, selectors.EVENT_READ)
-            while not selector.select(FOLLOW):
-                _copy(sources)
-        os.close(ended)
-        _copy(sources)
-        complaint = child.stderr.read().decode(errors="replace") if child.stderr else ""
-    console = (room / "console").read_text(errors="replace") if (room / "console").exists() else ""
-    if verbose:
-        stderr.write(console.encode())
-        stderr.flush()
-    try:
-        return int((room / "status").read_text())
-    except (FileNotFoundError, ValueError):
-        last = [line for line in (console or complaint).splitlines() if line.strip()][-3:]
-        raise TestbedError(
-            f"the VM died before the command ended: {' / '.join(last) or 'no message'}"
-        ) from None
+        stack.callback(os.close, ended)
+        selector = stack.enter_context(selectors.DefaultSelector())
+        selector.register(ended, selectors.EVENT_READ)
+        while not selector.select(FOLLOW):
+            _copy(pairs)
+            watch()
+            if time.monotonic() > end:
+                raise TestbedError(f"the VM had not ended after {timeout:.0f} s")
+        _copy(pairs)
+        watch()
+        assert child.stderr is not None
+        return child.stderr.read().decode(errors="replace")
 
 
-def _copy(sources: Sequence[tuple[BinaryIO, BinaryIO]]) -> None:
-    for source, target in sources:
+def _copy(pairs: Sequence[tuple[BinaryIO, BinaryIO]]) -> None:
+    for source, target in pairs:
         while piece := source.read(1 << 20):
             target.write(piece)
             target.flush()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

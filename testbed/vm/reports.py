@@ -1,0 +1,131 @@
+"""Test reports on their way out of the VM: written as JSON lines inside, replayed outside as they come."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from testbed import vm
+from testbed.errors import TestbedError
+from testbed.vm import job, kernels
+
+TAIL = 25  # lines of the inner pytest's output shown when a test has no report
+
+
+class Sender:
+    """Inside the VM: writes each report to `target`, a file on the host."""
+
+    def __init__(self, config: pytest.Config, target: Path) -> None:
+        self.config = config
+        self.file: IO[str] = target.open("a")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._send(
+            "report", self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        )
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._send("collection", str(report.longrepr))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        stopped = session.shouldstop or session.shouldfail
+        if stopped:
+            self._send("stopped", str(stopped))
+
+    def pytest_unconfigure(self) -> None:
+        self.file.close()
+
+    def _send(self, kind: str, data: Any) -> None:
+        self.file.write(json.dumps([kind, data], default=str) + "\n")
+        self.file.flush()
+
+
+class Receiver:
+    """Outside: starts the VM, replays the reports of `items`, and fails those that sent none."""
+
+    def __init__(self, config: pytest.Config, items: Mapping[str, pytest.Item]) -> None:
+        self.config = config
+        self.items = items
+        self.begun: set[str] = set()
+        self.done: set[str] = set()
+        self.trouble: list[str] = []
+        self.stopped = False
+
+    def run(self, command: Sequence[str], *, timeout: float) -> None:
+        """Run the inner pytest `command` in a VM and replay what it reports."""
+        output = io.BytesIO()
+        with tempfile.TemporaryDirectory(prefix="testbed-reports-") as room:
+            source = Path(room) / "reports"
+            source.touch()
+            with source.open() as lines:
+                try:
+                    vm.run(
+                        [*command, f"--vm-reports={source}"],
+                        rw=[room],
+                        timeout=timeout,
+                        stdout=output,
+                        stderr=output,
+                        watch=lambda: self._replay(lines),
+                    )
+                except TestbedError as error:
+                    self.trouble.append(str(error))
+                self._replay(lines)
+        self._fail_unreported(output.getvalue().decode(errors="replace"))
+
+    def _replay(self, lines: IO[str]) -> None:
+        while True:
+            start = lines.tell()
+            line = lines.readline()
+            if not line.endswith("\n"):
+                lines.seek(start)
+                return
+            kind, data = json.loads(line)
+            if kind == "report":
+                self._log(self.config.hook.pytest_report_from_serializable(config=self.config, data=data))
+            elif kind == "stopped":
+                self.stopped = True  # by --maxfail or the like: what has no report was not to be run
+            else:
+                self.trouble.append(data)
+
+    def _log(self, report: pytest.TestReport) -> None:
+        item = self.items.get(report.nodeid)
+        if item is None:
+            return
+        if report.nodeid not in self.begun:
+            self.begun.add(report.nodeid)
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        item.ihook.pytest_runtest_logreport(report=report)
+        if report.when == "teardown":
+            self.done.add(report.nodeid)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _fail_unreported(self, output: str) -> None:
+        missing = [item for name, item in self.items.items() if name not in self.done]
+        if not missing or self.stopped:
+            return
+        last = "\n".join(output.splitlines()[-TAIL:])
+        why = "\n".join(["no report came out of the VM", *self.trouble, "its pytest's last lines:", last])
+        for item in missing:
+            failed = pytest.TestReport(
+                nodeid=item.nodeid,
+                location=item.location,
+                keywords={},
+                outcome="failed",
+                longrepr=why,
+                when="call",
+            )
+            self._log(failed)
+
+
+def guest_kernel() -> str:
+    """What the VM's kernel is called in the account of a run."""
+    return os.environ.get(job.KERNEL) or f"kernel {kernels.default()}"
