@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,6 +61,7 @@ def collect(plan: Plan) -> Run:
             after = partial(progress.advance, per_round, f"{size:,} Services: sampling")
             cells += sample(name, size, columns, plan, after)
         facts = environments.facts() | _cluster_facts(lab)
+        facts["load at the end"] = f"{os.getloadavg()[0]:.1f} of {os.cpu_count()} CPUs"
         costs = lab.workers[DIRECT].call(prober.overhead, 200)
     return Run(
         name,

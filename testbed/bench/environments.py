@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from testbed import vm
 from testbed.bench.measures import KERNEL_FEATURE
 from testbed.errors import UsageError
+from testbed.kernel import features
 
 CHOICES = ("auto", "native", "vm")
-INSIDE = "TESTBED_ENV"
-"""Set to "vm" inside a VM of `testbed.vm`."""
 
 
 def here() -> str:
     """The name of the environment that this process runs in."""
-    return "vm" if os.environ.get(INSIDE) == "vm" else "native"
+    return "vm" if vm.inside() else "native"
 
 
 def lacking(modes: Iterable[str]) -> dict[str, str]:
-    """Mode → the kernel feature it needs and the running kernel has not. Loads a module where it can."""
-    return {mode: KERNEL_FEATURE[mode] for mode in modes if mode in KERNEL_FEATURE and not _has(mode)}
-
-
-def _has(mode: str) -> bool:
-    feature = KERNEL_FEATURE[mode]
-    if Path("/proc/net", feature).exists():
-        return True
-    loaded = subprocess.run(["modprobe", "-q", feature], capture_output=True, check=False)
-    return loaded.returncode == 0 and Path("/proc/net", feature).exists()
+    """Mode → the kernel feature it needs and the running kernel has not."""
+    needed = {mode: KERNEL_FEATURE[mode] for mode in modes if mode in KERNEL_FEATURE}
+    missing = features.missing(needed.values())
+    return {mode: feature for mode, feature in needed.items() if feature in missing}
 
 
 def choose(modes: Sequence[str], asked: str, missing: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -47,9 +40,9 @@ def choose(modes: Sequence[str], asked: str, missing: Iterable[str]) -> dict[str
     if not missing:
         return {here(): tuple(modes)}
     if asked == "native" or here() == "vm":
-        features = ", ".join(KERNEL_FEATURE.get(mode, mode) for mode in missing)
+        lacks = ", ".join(KERNEL_FEATURE.get(mode, mode) for mode in missing)
         raise UsageError(
-            f"mode {', '.join(missing)} needs {features}, which kernel {platform.release()} lacks; "
+            f"mode {', '.join(missing)} needs {lacks}, which kernel {platform.release()} lacks; "
             "use --env vm, or leave the mode out"
         )
     able = tuple(mode for mode in modes if mode not in missing)
@@ -67,7 +60,6 @@ def facts() -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "processor": f"{cpu}, {os.cpu_count()} CPUs",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
-        "load when sampling began": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
     }
 
