@@ -26,7 +26,7 @@ def wire(spec: ClusterSpec, fabric: Machine, machines: Sequence[Machine]) -> Non
         assert machine.address is not None
         is_node = any(node.name == machine.name for node in spec.nodes)
         others = [(cidr, via) for cidr, via in routes if is_node and via != machine.address]
-        pending.append(worker.start(_configure, machine.address, others))
+        pending.append(worker.start(_configure, machine.address, others, is_node))
     for waiting in pending:
         waiting.result()
     for _, worker in workers:
@@ -51,7 +51,7 @@ def _bridge(ends: Sequence[tuple[str, str]]) -> None:
             link.up(ip, end)
 
 
-def _configure(address: IPv4Address, routes: Sequence[tuple[str, IPv4Address]]) -> None:
+def _configure(address: IPv4Address, routes: Sequence[tuple[str, IPv4Address]], is_node: bool) -> None:
     from pyroute2 import IPRoute
 
     from testbed.kernel import link
@@ -61,3 +61,6 @@ def _configure(address: IPv4Address, routes: Sequence[tuple[str, IPv4Address]]) 
         link.up(ip, INTERFACE)
         for cidr, via in routes:
             link.route(ip, cidr, via=str(via))
+        if is_node:
+            # A node's own packet to a ClusterIP is routed before rules translate it: some route must match.
+            link.route(ip, "default", dev=INTERFACE)

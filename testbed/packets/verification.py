@@ -20,6 +20,7 @@ from testbed.packets.matrix import FAILED, NOT_RUN, PASSED, Place, Stage, Verdic
 NODES = 2
 LEFTOVERS = "leftovers"
 COMMAND_SECONDS = 60.0
+REDIRECTS = "net.ipv4.conf.eth0.accept_redirects"
 
 Progress = Callable[[str], None]
 
@@ -95,8 +96,10 @@ def _prepare(cluster: Cluster) -> None:
     for node in cluster.spec.nodes:
         cluster.machine(node.name).run(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"])
     first = cluster.machine(FIRST)
-    way = ["ip", "route", "replace", str(cluster.spec.service_cidr), "via", str(first.address)]
-    cluster.machine(CLIENT).run(way)
+    client = cluster.machine(CLIENT)
+    client.run(["ip", "route", "replace", str(cluster.spec.service_cidr), "via", str(first.address)])
+    # Else the node would tell it a shorter way to the backend's node, past the node that the case is about.
+    client.run(["sysctl", "-qw", "net.ipv4.conf.all.accept_redirects=0", f"{REDIRECTS}=0"])
 
 
 def _places(cluster: Cluster, world: World) -> dict[str, Place]:
