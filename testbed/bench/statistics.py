@@ -84,6 +84,8 @@ def resample(
     """
     if len(samples) != len(blocks):
         raise ValueError(f"{len(samples)} samples with {len(blocks)} block numbers")
+    if not samples:
+        raise ValueError("no samples to draw from")
     ordered = sorted(zip(samples, blocks, strict=True))
     names = sorted(set(blocks))
     source = random.Random(seed)

@@ -142,9 +142,9 @@ def _growth(summary: Summary, measure: str, sizes: tuple[int, ...], modes: list[
     for mode in modes:
         small = summary.run.cell(measure, sizes[0], mode)
         large = summary.run.cell(measure, sizes[-1], mode)
-        if not small or not large:
+        if not small or not large or POSITIONS[-1] not in large.positions:
             continue
-        last = large.at("last")
+        last = large.at(POSITIONS[-1])
         grown = ratio(
             resample(last.samples, last.blocks), resample(small.samples, small.blocks, seed=SEED + 1)
         )
