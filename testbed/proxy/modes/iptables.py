@@ -7,10 +7,10 @@ import contextlib
 from testbed.kernel import sysctl
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Rules, Xtables
-from testbed.model.service import ServicePort, Snapshot
-from testbed.proxy.modes.base import Mode
+from testbed.model.service import Snapshot
+from testbed.proxy.modes.base import Memo, Mode
 from testbed.proxy.modes.chains import rule_set
-from testbed.proxy.modes.iptables_rules import JUMPS, ServiceRules, joined, service_rules, static_chains
+from testbed.proxy.modes.iptables_rules import JUMPS, joined, service_rules, static_chains
 from testbed.proxy.options import ProxyOptions
 
 
@@ -21,7 +21,7 @@ class Iptables(Mode[Wanted]):
 
     def __init__(self, options: ProxyOptions) -> None:
         super().__init__(options)
-        self._rendered: dict[tuple[str, str], tuple[ServicePort, ServiceRules]] = {}
+        self._memo = Memo(lambda service: service_rules(service, options))
 
     def start(self) -> str:
         xtables = Xtables()
@@ -31,14 +31,7 @@ class Iptables(Mode[Wanted]):
         return xtables.version
 
     def render(self, snapshot: Snapshot) -> Wanted:
-        rendered = {}
-        for key, service in snapshot.services.items():
-            held = self._rendered.get(key)
-            rendered[key] = (
-                held if held and held[0] is service else (service, service_rules(service, self.options))
-            )
-        self._rendered = rendered
-        every = [rules for _, rules in rendered.values()]
+        every = self._memo.of(snapshot)
         nat, filters, last = static_chains(snapshot)
         for rules in every:
             nat.update(rules.chains)
