@@ -15,12 +15,15 @@ from testbed.bench.record import Cell, Run
 
 COST = {"direct": 10.0, "iptables": 20.0}
 
+def values(mode):
+    return tuple(COST[mode] + i % 7 for i in range(120))
+
 def gather(environment, plan, directory):
     print("asked:", environment, plan.modes, plan.sizes)
     blocks = tuple(block for block in range(12) for _ in range(10))
     places = ("last",) * 120
     cells = tuple(
-        Cell(environment, measure, services, mode, tuple(COST[mode] + i % 7 for i in range(120)), blocks, places)
+        Cell(environment, measure, services, mode, values(mode), blocks, places)
         for measure in ("first-packet", "first-byte", "keep-alive")
         for services in plan.sizes
         for mode in ("direct", *plan.modes)
