@@ -51,6 +51,7 @@ class SQLiteJournal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # one server for a file
             self._open()
         except (OSError, sqlite3.Error) as error:
             raise UsageError(f"--db {path}: {error}; give a path that can be written") from None

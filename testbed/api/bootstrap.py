@@ -1,0 +1,76 @@
+"""What every cluster has from the start: its system namespaces and the `kubernetes` Service."""
+
+from __future__ import annotations
+
+import uuid
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import orjson
+
+from testbed.api.objects import Objects, now
+from testbed.api.registry import BY_ID
+from testbed.model.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
+
+Object = dict[str, Any]
+
+SYSTEM_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+NAME = "kubernetes"
+SERVICE_PORT = 443
+_LABELS = {"component": "apiserver", "provider": "kubernetes"}
+
+
+async def ensure(objects: Objects, advertised: IPv4Address | IPv6Address, port: int) -> None:
+    """Make what is missing, and point the `kubernetes` Service at the address and port advertised."""
+    for name in SYSTEM_NAMESPACES:
+        await _ensure(objects, NAMESPACES, "", {"metadata": {"name": name}})
+    service_port = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": port}
+    first = str(objects.addresses.network[1])
+    service = {
+        "metadata": {"name": NAME, "labels": _LABELS},
+        "spec": {"clusterIP": first, "ports": [service_port], "type": "ClusterIP"},
+    }
+    await _ensure(objects, SERVICES, "default", service)
+    endpoint_port = {"name": "https", "port": port, "protocol": "TCP"}
+    await _put(
+        objects,
+        ENDPOINTS,
+        {
+            "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": str(advertised)}], "ports": [endpoint_port]}],
+        },
+    )
+    await _put(
+        objects,
+        ENDPOINT_SLICES,
+        {
+            "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
+            "addressType": f"IPv{advertised.version}",
+            "endpoints": [{"addresses": [str(advertised)], "conditions": {"ready": True}}],
+            "ports": [endpoint_port],
+        },
+    )
+
+
+async def _ensure(objects: Objects, resource: Resource, namespace: str, obj: Object) -> None:
+    kind = BY_ID[resource.qualified]
+    if objects.store.latest(kind.id, (namespace, obj["metadata"]["name"])) is None:
+        # A copy: the tables above are shared, and creating an object fills it in.
+        await objects.create(kind, namespace, orjson.loads(orjson.dumps(obj)))
+
+
+async def _put(objects: Objects, resource: Resource, obj: Object) -> None:
+    """The server's own endpoints need no validation: it may be advertised on the loopback address."""
+    kind, key = BY_ID[resource.qualified], ("default", NAME)
+    record = objects.store.latest(kind.id, key)
+    old = record.decode() if record else None
+    identity = {"kind": resource.kind, "apiVersion": resource.api_version}
+    metadata = obj["metadata"] | {"namespace": "default"}
+    if old:
+        kept = {"uid", "creationTimestamp", "resourceVersion", "generation"} & set(old["metadata"])
+        metadata |= {name: old["metadata"][name] for name in kept}
+    else:
+        metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+    new = identity | obj | {"metadata": metadata}
+    if new != old:
+        await objects.store.put(kind.id, key, new)

@@ -1,0 +1,393 @@
+"""The life of an object: created, changed, deleted, by the rules that hold for every kind.
+
+A write looks at the newest version and submits its own with nothing awaited in between, so writes never
+interleave; it is acknowledged when the store has made it durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from testbed.api import rules, services
+from testbed.api.registry import BY_ID, KINDS, Kind
+from testbed.api.service_addresses import Held, ServiceAddresses
+from testbed.api.status import (
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    internal,
+    invalid,
+    not_found,
+    success,
+)
+from testbed.api.store import Key, Record, StorageFailed, Store
+from testbed.model.resources import NAMESPACES, NODES, PODS, SERVICES
+
+Object = dict[str, Any]
+Change = Callable[[Object], Object]
+
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_SUFFIX_LENGTH = 5
+_NAME_TRIES = 8
+KEPT_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+_SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_FINISHED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True)
+class DeleteOptions:
+    """What a deletion asks for. `grace_period` in seconds; None: the object's own."""
+
+    grace_period: int | None = None
+    propagation: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    dry_run: bool = False
+
+
+def now(after: int = 0) -> str:
+    """The time (in `after` seconds) as Kubernetes writes it: RFC 3339, whole seconds, UTC."""
+    return (datetime.now(UTC) + timedelta(seconds=after)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Objects:
+    """Creates, changes and deletes objects in a store. All methods raise StatusError."""
+
+    def __init__(self, store: Store, addresses: ServiceAddresses) -> None:
+        self.store, self.addresses = store, addresses
+        store.failed_hook = self.adopt_services
+        self.adopt_services()
+
+    def adopt_services(self) -> None:
+        """Derive what Services hold from what is stored."""
+        self.addresses.adopt(record.decode() for record in self.store.items(BY_ID["services"].id))
+
+    def find(self, kind: Kind, key: Key) -> Record:
+        """The newest durable version."""
+        record = self.store.get(kind.id, key)
+        if record is None:
+            raise not_found(kind.resource, key[1])
+        return record
+
+    # -- create
+
+    async def create(self, kind: Kind, namespace: str, obj: Object, *, dry_run: bool = False) -> bytes:
+        """Store a new object. Its JSON as stored."""
+        metadata = self._new_metadata(kind, namespace, obj)
+        self._namespace_takes(kind, namespace, metadata)
+        key = self._free_key(kind, namespace, metadata)
+        if self.store.latest(kind.id, key):
+            await self.store.settled()
+            raise already_exists(kind.resource, key[1])
+        if kind.status and kind.first_status is not None:
+            obj["status"] = dict(kind.first_status)
+        if kind.spec:
+            metadata["generation"] = 1
+        _judge(kind, obj, None)
+        taken = self._assign(kind, obj, None)
+        if dry_run:
+            self._unassign(kind, obj, taken)
+            return orjson.dumps(obj)
+        return await self._durable(self.store.put(kind.id, key, obj))
+
+    def _new_metadata(self, kind: Kind, namespace: str, obj: Object) -> Object:
+        check_type(kind, obj)
+        metadata: Object = obj["metadata"]
+        if metadata.get("resourceVersion"):
+            raise bad_request("resourceVersion should not be set on objects to be created")
+        _check_namespace(kind, namespace, metadata)
+        for name in ("selfLink", "managedFields", *_SYSTEM_FIELDS):
+            metadata.pop(name, None)
+        metadata["uid"] = str(uuid.uuid4())
+        metadata["creationTimestamp"] = now()
+        return metadata
+
+    def _namespace_takes(self, kind: Kind, namespace: str, metadata: Object) -> None:
+        """The namespace must be there, and stay there."""
+        if not kind.resource.namespaced:
+            return
+        record = self.store.latest(NAMESPACES.qualified, ("", namespace))
+        if record is None:
+            raise not_found(NAMESPACES, namespace)
+        if record.fields.get("status.phase") == "Terminating":
+            detail = f"unable to create new content in namespace {namespace} because it is being terminated"
+            raise forbidden(kind.resource, metadata.get("name", ""), detail)
+
+    def _free_key(self, kind: Kind, namespace: str, metadata: Object) -> Key:
+        prefix = metadata.get("generateName")
+        if metadata.get("name") or not isinstance(prefix, str):
+            return namespace, str(metadata.get("name", ""))
+        for _ in range(_NAME_TRIES):
+            metadata["name"] = prefix[:58] + "".join(random.choices(_SUFFIX_LETTERS, k=_SUFFIX_LENGTH))
+            if not self.store.latest(kind.id, (namespace, metadata["name"])):
+                break
+        return namespace, metadata["name"]
+
+    # -- update
+
+    async def update(
+        self, kind: Kind, key: Key, change: Change, *, part: str = "", dry_run: bool = False
+    ) -> bytes:
+        """Replace an object by what `change` makes of a copy of it. `part`: "", status, finalize, binding."""
+        record = self.store.latest(kind.id, key)
+        if record is None:
+            raise not_found(kind.resource, key[1])
+        old = record.decode()
+        new = change(record.decode())
+        if not isinstance(new, dict) or not isinstance(new.get("metadata"), dict):
+            raise bad_request(f"the result is not an object of kind {kind.resource.kind}")
+        version = new["metadata"].get("resourceVersion")
+        if version and version != str(record.revision):
+            await self.store.settled()
+            raise conflict(kind.resource, key[1])
+        new = self._next(kind, key, old, new, part)
+        if new == old:
+            return record.data if self.store.get(kind.id, key) is record else await self._settled(record)
+        if _is_over(kind, new):
+            return record.data if dry_run else await self._remove(kind, key, new)
+        taken = self._assign(kind, new, old)
+        if dry_run:
+            self._unassign(kind, new, taken)
+            return orjson.dumps(new)
+        future = self.store.put(kind.id, key, new)
+        if kind.resource is SERVICES:
+            self.addresses.release(old, new)
+        return await self._durable(future)
+
+    async def _settled(self, record: Record) -> bytes:
+        """Nothing changes, but the version it is based on is still on its way to the disk."""
+        await self.store.settled()
+        return record.data
+
+    def _next(self, kind: Kind, key: Key, old: Object, new: Object, part: str) -> Object:
+        """The next version: what the caller may change from `new`, the rest from `old`; filled in, judged."""
+        check_type(kind, new)
+        metadata, before = new["metadata"], old["metadata"]
+        if metadata.get("name", key[1]) != key[1]:
+            told = (
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({key[1]})"
+            )
+            raise bad_request(told)
+        _check_namespace(kind, key[0], metadata)
+        if metadata.get("uid", before["uid"]) != before["uid"]:
+            raise conflict(kind.resource, key[1], _wrong_uid(metadata["uid"], before["uid"]))
+        if part:
+            return _with_part(kind, old, new, part)
+        metadata["name"] = key[1]
+        metadata["resourceVersion"] = before["resourceVersion"]
+        for name in ("managedFields", "selfLink", *_SYSTEM_FIELDS):
+            metadata.pop(name, None)
+            if name in before:
+                metadata[name] = before[name]
+        if kind.status:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = old["status"]
+        _judge(kind, new, old)
+        if kind.spec and _body(new) != _body(old):
+            metadata["generation"] = before.get("generation", 1) + 1
+        return new
+
+    # -- delete
+
+    async def delete(self, kind: Kind, key: Key, options: DeleteOptions) -> tuple[bytes, bool]:
+        """Delete an object, or begin to. Its last state or a Status, and whether it is gone."""
+        record = self.store.latest(kind.id, key)
+        if record is None:
+            await self.store.settled()
+            raise not_found(kind.resource, key[1])
+        obj = record.decode()
+        metadata = obj["metadata"]
+        if options.uid and options.uid != metadata["uid"]:
+            raise conflict(kind.resource, key[1], _wrong_uid(options.uid, metadata["uid"]))
+        if options.resource_version and options.resource_version != metadata["resourceVersion"]:
+            raise conflict(kind.resource, key[1])
+        grace = _begin_deletion(kind, obj, options)
+        if not options.dry_run and options.propagation == "Orphan":
+            self._orphan(key[0], metadata["uid"])
+        if _is_over(kind, obj):
+            if not options.dry_run:
+                await self._remove(kind, key, obj)
+            if kind.resource is PODS and grace:
+                return orjson.dumps(obj), True
+            return orjson.dumps(success(kind.resource, key[1], metadata["uid"])), True
+        if options.dry_run or obj == record.decode():
+            return orjson.dumps(obj), False
+        return await self._durable(self.store.put(kind.id, key, obj)), False
+
+    async def _remove(self, kind: Kind, key: Key, obj: Object) -> bytes:
+        future = self.store.delete(kind.id, key, obj)
+        if kind.resource is SERVICES:
+            self.addresses.release(obj, None)
+        return await self._durable(future)
+
+    def _orphan(self, namespace: str, uid: str) -> None:
+        """Strike an owner from its dependents, so that they outlive it."""
+        needle = uid.encode()
+        for kind in KINDS:
+            for record in self.store.items(kind.id, namespace):
+                if needle not in record.data:
+                    continue
+                obj = record.decode()
+                owners = obj["metadata"].get("ownerReferences") or []
+                kept = [owner for owner in owners if owner.get("uid") != uid]
+                if kept != owners:
+                    obj["metadata"]["ownerReferences"] = kept
+                    self.store.put(kind.id, record.key, obj)
+
+    # -- Services
+
+    def _assign(self, kind: Kind, obj: Object, old: Object | None) -> Held:
+        if kind.resource is not SERVICES:
+            return set()
+        return self.addresses.assign(obj, old)
+
+    def _unassign(self, kind: Kind, obj: Object, taken: Held) -> None:
+        if kind.resource is SERVICES:
+            self.addresses.undo(obj, taken)
+
+    async def _durable(self, future: asyncio.Future[Record]) -> bytes:
+        try:
+            return (await future).data
+        except StorageFailed as error:
+            raise internal(f"the write could not be stored: {error}") from None
+
+
+def check_type(kind: Kind, obj: Object) -> None:
+    """An object must be of the kind that the URL names; what it leaves out is filled in."""
+    resource = kind.resource
+    for field, expected in (("kind", resource.kind), ("apiVersion", resource.api_version)):
+        given = obj.setdefault(field, expected)
+        if given != expected:
+            what = "kind" if field == "kind" else "API version"
+            raise bad_request(
+                f"the {what} in the data ({given}) does not match the expected {what} ({expected})"
+            )
+    if not isinstance(obj.setdefault("metadata", {}), dict):
+        raise bad_request("metadata must be an object")
+
+
+def _check_namespace(kind: Kind, namespace: str, metadata: Object) -> None:
+    if not kind.resource.namespaced:
+        metadata.pop("namespace", None)
+    elif metadata.setdefault("namespace", namespace) != namespace:
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+
+
+def _judge(kind: Kind, obj: Object, old: Object | None) -> None:
+    """Fill in defaults and validate. An object of the wrong shape is a bad request, not a crash."""
+    name = str(obj["metadata"].get("name") or "")
+    try:
+        kind.defaults(obj)
+        if old and kind.resource is SERVICES:
+            services.carry_over(obj, old)
+        errors = rules.metadata(obj["metadata"], kind.name_rule) if not old else _changed_metadata(obj, old)
+        errors += kind.validate(obj, old)
+    except (TypeError, AttributeError, KeyError, ValueError, IndexError) as error:
+        what = f'{kind.resource.kind} in version "{kind.resource.version}"'
+        raise bad_request(f"{what} cannot be handled as a {kind.resource.kind}: {error}") from None
+    if errors:
+        raise invalid(kind.resource, name, errors)
+
+
+def _changed_metadata(obj: Object, old: Object) -> rules.Errors:
+    if obj["metadata"].get("labels") == old["metadata"].get("labels"):
+        return []
+    return rules.labels(obj["metadata"].get("labels"), "metadata.labels")
+
+
+def _with_part(kind: Kind, old: Object, new: Object, part: str) -> Object:
+    """`old` with only what a subresource may change."""
+    result = dict(old)
+    if part == "status":
+        result["status"] = new.get("status") or {}
+    elif part == "finalize":
+        result["spec"] = {**old["spec"], "finalizers": (new.get("spec") or {}).get("finalizers") or []}
+    elif part == "binding":
+        result |= {"spec": new["spec"], "status": new["status"]}
+    return result
+
+
+def _body(obj: Object) -> Object:
+    """What metadata.generation counts changes of."""
+    return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+
+
+def _wrong_uid(given: str, actual: str) -> str:
+    return f"Precondition failed: UID in precondition: {given}, UID in object meta: {actual}"
+
+
+def _is_over(kind: Kind, obj: Object) -> bool:
+    """Whether a deletion has nothing left to wait for."""
+    metadata = obj["metadata"]
+    if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
+        return False
+    if kind.resource is NAMESPACES and obj["spec"].get("finalizers"):
+        return False
+    return not metadata.get("deletionGracePeriodSeconds")
+
+
+def _begin_deletion(kind: Kind, obj: Object, options: DeleteOptions) -> int:
+    """Mark an object as being deleted. The seconds of grace it has."""
+    metadata = obj["metadata"]
+    if kind.resource is NAMESPACES:
+        if metadata["name"] in KEPT_NAMESPACES:
+            raise forbidden(kind.resource, metadata["name"], "this namespace may not be deleted")
+        obj.setdefault("status", {})["phase"] = "Terminating"
+    grace = _grace(obj, options) if kind.resource is PODS else 0
+    held = metadata.get("deletionGracePeriodSeconds")
+    if metadata.get("deletionTimestamp") and held is not None:
+        grace = min(grace, int(held))
+        if grace == int(held):
+            return grace
+    metadata["deletionTimestamp"] = now(grace)
+    metadata["deletionGracePeriodSeconds"] = grace
+    return grace
+
+
+def _grace(pod: Object, options: DeleteOptions) -> int:
+    """A Pod that no kubelet has, or that has ended, needs no grace."""
+    if not pod["spec"].get("nodeName") or (pod.get("status") or {}).get("phase") in _FINISHED:
+        return 0
+    asked = options.grace_period
+    own = pod["spec"].get("terminationGracePeriodSeconds")
+    return max(0, int(asked if asked is not None else 30 if own is None else own))
+
+
+def bind(binding: Object) -> Change:
+    """The change that puts a Pod on the node a Binding names."""
+
+    def change(pod: Object) -> Object:
+        name, target = pod["metadata"]["name"], binding.get("target") or {}
+        if target.get("kind", NODES.kind) != NODES.kind or not target.get("name"):
+            raise bad_request("a binding needs a target of kind Node with a name")
+        if pod["metadata"].get("deletionTimestamp"):
+            raise conflict(PODS, name, f"pod {name} is being deleted, cannot be assigned to a host")
+        if pod["spec"].get("nodeName"):
+            told = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
+            raise conflict(PODS, name, told)
+        pod["spec"]["nodeName"] = target["name"]
+        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+        conditions[:] = [each for each in conditions if each.get("type") != "PodScheduled"]
+        conditions.append(
+            {
+                "type": "PodScheduled",
+                "status": "True",
+                "lastProbeTime": None,
+                "lastTransitionTime": now(),
+            }
+        )
+        return pod
+
+    return change

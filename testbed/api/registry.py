@@ -1,0 +1,236 @@
+"""The table of kinds: a kind is a row. Adding one is adding a row, with hooks where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from testbed.api import cluster, columns, pods, rules, services, workloads
+from testbed.api.columns import Column
+from testbed.api.rules import Errors, NameRule
+from testbed.model import resources
+from testbed.model.resources import Resource
+
+Object = dict[str, Any]
+
+
+def _no_defaults(obj: Object) -> None:
+    """Nothing is filled in."""
+
+
+def _no_errors(obj: Object, old: Object | None) -> Errors:
+    return []
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the server treats a kind.
+
+    `defaults` fills in an object, `validate` judges it beside its old version (None on create). `fields` are
+    the paths that field selectors may use besides name and namespace. `spec` kinds count changes in
+    metadata.generation; `status` kinds have a status subresource, and a create starts with `first_status`
+    (None: the creator's own status is kept). `atomic` names lists that a strategic merge replaces whole.
+    """
+
+    resource: Resource
+    columns: tuple[Column, ...] = columns.PLAIN
+    defaults: Callable[[Object], None] = _no_defaults
+    validate: Callable[[Object, Object | None], Errors] = _no_errors
+    name_rule: NameRule = rules.dns_subdomain
+    fields: tuple[str, ...] = ()
+    spec: bool = False
+    status: bool = False
+    first_status: Mapping[str, Any] | None = field(default_factory=dict)
+    subresources: tuple[str, ...] = ()
+    atomic: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The kind's name in the store."""
+        return self.resource.qualified
+
+    @property
+    def selectable(self) -> frozenset[str]:
+        return frozenset(("metadata.name", "metadata.namespace", *self.fields))
+
+    @property
+    def scale(self) -> bool:
+        return "scale" in self.subresources
+
+
+CORE_EVENT_FIELDS = (
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+)
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        resources.PODS,
+        columns.PODS,
+        pods.defaults,
+        pods.validate,
+        fields=(
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ),
+        status=True,
+        subresources=("binding", "log"),
+    ),
+    Kind(
+        resources.SERVICES,
+        columns.SERVICES,
+        services.defaults,
+        services.validate,
+        name_rule=rules.dns_1035_label,
+        fields=("spec.clusterIP", "spec.type"),
+        status=True,
+    ),
+    Kind(resources.ENDPOINTS, columns.ENDPOINTS, cluster.endpoints_defaults, cluster.endpoints_errors),
+    Kind(
+        resources.ENDPOINT_SLICES,
+        columns.ENDPOINT_SLICES,
+        cluster.slice_defaults,
+        cluster.slice_errors,
+        spec=True,
+        atomic=("endpoints", "ports"),
+    ),
+    Kind(
+        resources.NODES,
+        columns.NODES,
+        cluster.node_defaults,
+        cluster.node_errors,
+        fields=("spec.unschedulable",),
+        status=True,
+        first_status=None,
+    ),
+    Kind(
+        resources.NAMESPACES,
+        columns.NAMESPACES,
+        cluster.namespace_defaults,
+        name_rule=rules.dns_label,
+        fields=("status.phase",),
+        status=True,
+        subresources=("finalize",),
+    ),
+    Kind(resources.CONFIG_MAPS, columns.CONFIG_MAPS, validate=cluster.config_map_errors),
+    Kind(
+        resources.SECRETS,
+        columns.SECRETS,
+        cluster.secret_defaults,
+        cluster.secret_errors,
+        fields=("type",),
+    ),
+    Kind(resources.SERVICE_ACCOUNTS, columns.SERVICE_ACCOUNTS),
+    Kind(resources.EVENTS, columns.EVENTS, cluster.event_defaults, fields=CORE_EVENT_FIELDS),
+    Kind(
+        Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",)),
+        columns.EVENTS,
+        fields=("reason", "type", "regarding.name", "regarding.namespace", "regarding.kind"),
+    ),
+    Kind(
+        resources.REPLICATION_CONTROLLERS,
+        columns.REPLICA_SETS,
+        workloads.replication_controller_defaults,
+        workloads.replication_controller_errors,
+        fields=("status.replicas",),
+        spec=True,
+        status=True,
+        first_status={"replicas": 0},
+        subresources=("scale",),
+    ),
+    Kind(
+        resources.DEPLOYMENTS,
+        columns.DEPLOYMENTS,
+        workloads.deployment_defaults,
+        workloads.always_restarts,
+        spec=True,
+        status=True,
+        subresources=("scale",),
+    ),
+    Kind(
+        resources.REPLICA_SETS,
+        columns.REPLICA_SETS,
+        workloads.replica_set_defaults,
+        workloads.always_restarts,
+        fields=("status.replicas",),
+        spec=True,
+        status=True,
+        first_status={"replicas": 0},
+        subresources=("scale",),
+    ),
+    Kind(
+        resources.DAEMON_SETS,
+        columns.DAEMON_SETS,
+        workloads.daemon_set_defaults,
+        workloads.always_restarts,
+        spec=True,
+        status=True,
+        first_status={
+            "currentNumberScheduled": 0,
+            "desiredNumberScheduled": 0,
+            "numberMisscheduled": 0,
+            "numberReady": 0,
+        },
+    ),
+    Kind(
+        resources.STATEFUL_SETS,
+        columns.STATEFUL_SETS,
+        workloads.stateful_set_defaults,
+        workloads.always_restarts,
+        spec=True,
+        status=True,
+        first_status={"replicas": 0, "availableReplicas": 0},
+        subresources=("scale",),
+    ),
+    Kind(
+        resources.JOBS,
+        columns.JOBS,
+        workloads.job_defaults,
+        workloads.job_errors,
+        fields=("status.successful",),
+        spec=True,
+        status=True,
+    ),
+    Kind(resources.LEASES, columns.LEASES),
+)
+
+BY_ID: Mapping[str, Kind] = {kind.id: kind for kind in KINDS}
+BY_PATH: Mapping[tuple[str, str, str], Kind] = {
+    (kind.resource.group, kind.resource.version, kind.resource.plural): kind for kind in KINDS
+}
+
+
+def index(kind_id: str, obj: Object) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """What selectors look at: the labels of an object, and its selectable fields."""
+    metadata = obj["metadata"]
+    fields = {"metadata.name": metadata["name"], "metadata.namespace": metadata.get("namespace", "")}
+    for path in BY_ID[kind_id].fields:
+        fields[path] = _text(obj, path)
+    return metadata.get("labels") or {}, fields
+
+
+def _text(obj: Object, path: str) -> str:
+    value: Any = obj
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "false" if path in ("spec.unschedulable", "spec.hostNetwork") else ""
+    return str(value)

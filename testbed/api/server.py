@@ -1,0 +1,199 @@
+"""The API server's process: sockets, TLS, and the way of a request to its verb and back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from asyncio import AbstractEventLoop
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+from testbed.api import bootstrap, paths
+from testbed.api.auth import Authenticator, User, authorize, authorize_path
+from testbed.api.calls import Call, parse_path, verb_of
+from testbed.api.journal import SQLiteJournal
+from testbed.api.objects import Objects
+from testbed.api.podlog import PodLogs
+from testbed.api.registry import index
+from testbed.api.service_addresses import ServiceAddresses
+from testbed.api.status import StatusError, internal, method_not_allowed, no_such_path, too_large
+from testbed.api.store import Store
+from testbed.api.table import negotiate
+from testbed.api.verbs import Verbs
+from testbed.api.watching import Watches
+from testbed.errors import UsageError
+from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDR, PortRange
+
+log = logging.getLogger(__name__)
+
+LARGEST_BODY = 3 * 1024 * 1024
+"""Bytes, as kube-apiserver's limit of a request body."""
+BACKLOG = 1024
+DEFAULT_NODE_PORTS = PortRange()
+SHUTDOWN_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the flags say."""
+
+    db: Path
+    certificate: Path
+    key: Path
+    advertise: IPv4Address | IPv6Address
+    client_ca: Path | None = None
+    kubelet_certificate: Path | None = None
+    kubelet_key: Path | None = None
+    bind_address: str = "0.0.0.0"
+    port: int = API_PORT
+    listen_fds: Sequence[int] = ()
+    services: IPv4Network | IPv6Network = DEFAULT_SERVICE_CIDR
+    node_ports: PortRange = DEFAULT_NODE_PORTS
+    tokens: Mapping[str, User] = field(default_factory=dict)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """TLS that takes client certificates but does not insist on one. Raises UsageError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+        if settings.client_ca:
+            context.load_verify_locations(settings.client_ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+    except (OSError, ssl.SSLError) as error:
+        files = f"{settings.certificate}, {settings.key}, {settings.client_ca}"
+        raise UsageError(f"TLS files {files}: {error}; give readable PEM files") from None
+    return context
+
+
+def open_sockets(settings: Settings) -> list[socket.socket]:
+    """The socket of our own address, and those that were inherited. Raises UsageError."""
+    place = (settings.bind_address, settings.port)
+    family = socket.AF_INET6 if ":" in settings.bind_address else socket.AF_INET
+    try:
+        sockets = [socket.create_server(place, family=family, backlog=BACKLOG)]
+    except OSError as error:
+        told = f"cannot listen on {place[0]} port {place[1]}: {error.strerror}"
+        raise UsageError(f"{told}; choose another --bind-address or --secure-port") from None
+    for descriptor in settings.listen_fds:
+        try:
+            inherited = socket.socket(fileno=descriptor)
+            inherited.getsockname()
+        except OSError as error:
+            raise UsageError(f"--listen-fd {descriptor}: {error.strerror}; pass a listening socket") from None
+        inherited.setblocking(False)
+        sockets.append(inherited)
+    return sockets
+
+
+class Server:
+    """The API over one store. `run` it; it ends on SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.tls = tls_context(settings)
+        self.sockets = open_sockets(settings)
+        self.store = Store(SQLiteJournal(settings.db), index)
+        self.objects = Objects(self.store, ServiceAddresses(settings.services, settings.node_ports))
+        self.logs = PodLogs(self.objects, settings.kubelet_certificate, settings.kubelet_key)
+        self.verbs = Verbs(self.objects)
+        self.watches = Watches(self.store)
+        self.authenticator = Authenticator(settings.tokens)
+
+    async def run(self) -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        self.store.start()
+        await bootstrap.ensure(self.objects, self.settings.advertise, self.settings.port)
+        server = web.Server(
+            self._answer, request_factory=_request_factory(loop), handler_cancellation=True, access_log=None
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        for each in self.sockets:
+            await web.SockSite(runner, each, ssl_context=self.tls, backlog=BACKLOG).start()
+            log.info("serving on %s", each.getsockname())
+        await stop.wait()
+        log.info("ending")
+        self.watches.close()
+        await runner.cleanup()
+        await self.store.close()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; a refusal and even a fault of ours becomes a Status."""
+        try:
+            return await self._handle(request)
+        except StatusError as error:
+            return _refusal(error)
+        except web.HTTPRequestEntityTooLarge:
+            return _refusal(too_large())
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("%s %s", request.method, request.path)
+            return _refusal(internal(f"{type(error).__name__}: {error}"))
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        headers, url = request.headers, request.rel_url
+        user = self.authenticator.identify(request.transport, headers.get("Authorization", ""))
+        target = parse_path(url.raw_path)
+        if target is None:
+            return self._other_path(request, user)
+        query = url.query
+        verb = verb_of(request.method, target, query)
+        kind = target.kind.resource
+        authorize(user, verb, kind, target.namespace, target.name, target.subresource)
+        if target.subresource == "log" and verb == "get":
+            return await self.logs.serve(request, target.key, query)
+        body = await request.read() if request.body_exists else b""
+        form = negotiate(headers.get("Accept", ""))
+        call = Call(target, verb, query, form, body, request.content_type if body else "")
+        if verb == "watch":
+            return await self.watches.serve(request, call)
+        code, data = await self.verbs.handle(call)
+        return _json(code, data)
+
+    def _other_path(self, request: web.BaseRequest, user: User) -> web.Response:
+        path = request.path
+        authorize_path(user, path)
+        if request.method not in ("GET", "HEAD"):
+            raise no_such_path() if path.startswith("/api") else method_not_allowed()
+        own = f"{self.settings.advertise}:{self.settings.port}"
+        return paths.answer(path, request.headers.get("Accept", ""), own)
+
+
+def _json(code: int, data: bytes) -> web.Response:
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+    return web.Response(body=data, status=code, headers=headers)
+
+
+def _refusal(error: StatusError) -> web.Response:
+    response = _json(error.code, orjson.dumps(error.status))
+    if error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after)
+    if error.code == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _request_factory(loop: AbstractEventLoop) -> Any:
+    """Requests with our own limit of the body's size."""
+
+    def make(
+        message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: Any
+    ) -> web.BaseRequest:
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
+
+    return make

@@ -1,0 +1,170 @@
+"""Which addresses and ports a Service holds, and getting them from the pools when it is written.
+
+Wording follows `pkg/registry/core/service/storage/alloc.go` and the ipallocator and portallocator errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+
+from testbed.api import services
+from testbed.api.allocation import Full, Key, OutOfRange, Pool, Taken, address_pool, port_pool
+from testbed.api.status import StatusError, internal, invalid, invalid_value
+from testbed.model.resources import SERVICES
+from testbed.model.topology import PortRange
+
+Object = dict[str, Any]
+Held = set[tuple[str, int]]
+"""("address" | "port", number) of all a Service holds."""
+
+
+class ServiceAddresses:
+    """The ClusterIPs and node ports of one cluster."""
+
+    def __init__(self, network: IPv4Network | IPv6Network, ports: PortRange) -> None:
+        self.network, self.ports = network, ports
+        self._pools: dict[str, Pool] = {"address": address_pool(network), "port": port_pool(ports)}
+
+    def adopt(self, stored: Iterable[Object]) -> None:
+        """Start afresh from the Services that are stored. What is out of range now is left alone."""
+        for pool in self._pools.values():
+            pool.clear()
+        for service in stored:
+            for what, number in _held(service):
+                try:
+                    self._pools[what].claim(number, _owner(service))
+                except (Taken, OutOfRange):
+                    continue
+
+    def assign(self, service: Object, old: Object | None) -> Held:
+        """Give a Service what it lacks and take what it asks for. What it holds newly. Raises StatusError."""
+        before = _held(old) if old else set()
+        owner = _owner(service)
+        try:
+            self._assign_address(service, owner)
+            self._assign_ports(service, owner)
+        except StatusError:
+            self._give_back(_held(service) - before, owner)
+            raise
+        return _held(service) - before
+
+    def undo(self, service: Object, taken: Held) -> None:
+        """The write did not happen."""
+        self._give_back(taken, _owner(service))
+
+    def release(self, old: Object, new: Object | None) -> None:
+        """The write happened: give back what the Service no longer holds."""
+        self._give_back(_held(old) - (_held(new) if new else set()), _owner(old))
+
+    def _give_back(self, held: Held, owner: Key) -> None:
+        for what, number in held:
+            self._pools[what].release(number, owner)
+
+    def _assign_address(self, service: Object, owner: Key) -> None:
+        spec = service["spec"]
+        if spec["type"] == "ExternalName":
+            return
+        self._families(service)
+        if not services.has_address(spec):
+            return
+        asked = spec.get("clusterIP")
+        if asked:
+            self._claim_address(service, asked, owner)
+            return
+        try:
+            number = self._pools["address"].take(owner)
+        except Full:
+            raise internal("failed to allocate a serviceIP: range is full") from None
+        text = str(type(self.network.network_address)(number))
+        spec["clusterIP"], spec["clusterIPs"] = text, [text]
+
+    def _claim_address(self, service: Object, asked: str, owner: Key) -> None:
+        address = ip_address(asked)
+        try:
+            if address.version != self.network.version:
+                raise OutOfRange
+            self._pools["address"].claim(int(address), owner)
+            return
+        except OutOfRange:
+            detail = (
+                f"the provided IP ({asked}) is not in the valid range. "
+                f"The range of valid IPs is {self.network}"
+            )
+        except Taken:
+            detail = "provided IP is already allocated"
+        told = f"failed to allocate IP {asked}: {detail}"
+        error = invalid_value("spec.clusterIPs", [asked], told)
+        service["spec"].pop("clusterIP", None)
+        raise invalid(SERVICES, service["metadata"]["name"], [error])
+
+    def _families(self, service: Object) -> None:
+        """This cluster has one address family."""
+        spec, name = service["spec"], service["metadata"]["name"]
+        family = f"IPv{self.network.version}"
+        if spec.setdefault("ipFamilyPolicy", "SingleStack") == "RequireDualStack":
+            told = "this cluster is not configured for dual-stack services"
+            raise invalid(SERVICES, name, [invalid_value("spec.ipFamilyPolicy", "RequireDualStack", told)])
+        for at, asked in enumerate(spec.get("ipFamilies") or ()):
+            if asked != family:
+                error = invalid_value(f"spec.ipFamilies[{at}]", asked, "not configured on this cluster")
+                raise invalid(SERVICES, name, [error])
+        spec["ipFamilies"] = [family]
+
+    def _assign_ports(self, service: Object, owner: Key) -> None:
+        spec = service["spec"]
+        if spec["type"] not in services.NODE_PORT_TYPES:
+            return
+        wants = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts") is not False
+        ports = spec.get("ports") or []
+        for at, port in enumerate(ports):
+            if port.get("nodePort"):
+                self._claim_port(service, f"spec.ports[{at}].nodePort", port["nodePort"], owner)
+        for port in ports:
+            if wants and not port.get("nodePort"):
+                # One Service port under two protocols shares its node port.
+                shared = [each["nodePort"] for each in ports if _shares(each, port)]
+                port["nodePort"] = shared[0] if shared else self._take_port(owner)
+        if spec["type"] == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
+            if spec.get("healthCheckNodePort"):
+                self._claim_port(service, "spec.healthCheckNodePort", spec["healthCheckNodePort"], owner)
+            else:
+                spec["healthCheckNodePort"] = self._take_port(owner)
+
+    def _take_port(self, owner: Key) -> int:
+        try:
+            return self._pools["port"].take(owner)
+        except Full:
+            raise internal("failed to allocate a nodePort: range is full") from None
+
+    def _claim_port(self, service: Object, field: str, number: int, owner: Key) -> None:
+        try:
+            self._pools["port"].claim(number, owner)
+            return
+        except OutOfRange:
+            told = f"provided port is not in the valid range. The range of valid ports is {self.ports}"
+        except Taken:
+            told = "provided port is already allocated"
+        error = invalid_value(field, number, told)
+        raise invalid(SERVICES, service["metadata"]["name"], [error])
+
+
+def _shares(one: Object, other: Object) -> bool:
+    return bool(one.get("nodePort") and one["port"] == other["port"] and one["protocol"] != other["protocol"])
+
+
+def _owner(service: Object) -> Key:
+    return service["metadata"]["namespace"], service["metadata"]["name"]
+
+
+def _held(service: Object) -> Held:
+    spec = service["spec"]
+    held: Held = set()
+    if services.has_address(spec) and spec.get("clusterIP"):
+        held.add(("address", int(ip_address(spec["clusterIP"]))))
+    if spec.get("type") in services.NODE_PORT_TYPES:
+        held |= {("port", port["nodePort"]) for port in spec.get("ports") or () if port.get("nodePort")}
+        if spec.get("healthCheckNodePort"):
+            held.add(("port", spec["healthCheckNodePort"]))
+    return held

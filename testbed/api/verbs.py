@@ -1,0 +1,266 @@
+"""What each verb does with an understood request. Answers are an HTTP code and the JSON to send."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+
+from testbed.api import patch, table
+from testbed.api.calls import Call, decode, delete_options, selection
+from testbed.api.objects import Change, Objects, bind
+from testbed.api.registry import Kind
+from testbed.api.status import (
+    StatusError,
+    bad_request,
+    expired,
+    method_not_allowed,
+    no_such_path,
+    unsupported_media_type,
+)
+from testbed.api.store import Record
+
+Object = dict[str, Any]
+Answer = tuple[int, bytes]
+
+PAGE_LIFETIME = 300.0
+"""Seconds for which the rest of a list that was read in part is kept."""
+MOST_PAGES = 256
+_APPLY = "application/apply-patch+yaml"
+_PATCHES: dict[str, Callable[[Kind, Object, Any], Any]] = {
+    "application/json-patch+json": lambda kind, obj, given: patch.json_patch(obj, given),
+    "application/merge-patch+json": lambda kind, obj, given: patch.merge(obj, given),
+    "application/strategic-merge-patch+json": lambda kind, obj, given: _strategic(kind, obj, given),
+    _APPLY: lambda kind, obj, given: _strategic(kind, obj, given),
+}
+
+
+def _strategic(kind: Kind, obj: Object, given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise bad_request("the patch is not an object")
+    for name in kind.atomic:
+        if given.get(name) is not None:
+            obj[name] = given[name]
+    return patch.strategic(
+        obj, {key: value for key, value in given.items() if key not in kind.atomic or value is None}
+    )
+
+
+class Verbs:
+    """The verbs over one store. `handle` raises StatusError."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects, self.store = objects, objects.store
+        self._pages: dict[str, tuple[float, int, list[Record]]] = {}
+        self._by_verb: dict[str, Callable[[Call], Awaitable[Answer]]] = {
+            "get": self._get,
+            "list": self._list,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+
+    async def handle(self, call: Call) -> Answer:
+        target = call.target
+        known = (*target.kind.subresources, *(["status"] if target.kind.status else []))
+        if target.subresource and target.subresource not in known:
+            raise no_such_path()
+        if call.verb not in self._by_verb:
+            raise method_not_allowed()
+        code, data = await self._by_verb[call.verb](call)
+        return code, self._formed(call, data) if call.form.convert and code < 300 else data
+
+    def _formed(self, call: Call, data: bytes) -> bytes:
+        """The answer as Table or metadata only; lists are made so in `_list`."""
+        if call.verb not in ("get", "create", "update", "patch"):
+            return data
+        obj: Object = orjson.loads(data)
+        if call.form.convert == "PartialObjectMetadata":
+            return orjson.dumps(table.partial(obj))
+        metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+        return orjson.dumps(
+            table.table(call.target.kind, [obj], metadata, call.query.get("includeObject", ""))
+        )
+
+    # -- reading
+
+    async def _get(self, call: Call) -> Answer:
+        record = self.objects.find(call.target.kind, call.target.key)
+        if call.target.subresource == "scale":
+            return 200, orjson.dumps(_scale_of(call.target.kind, record.decode()))
+        return 200, record.data
+
+    async def _list(self, call: Call) -> Answer:
+        kind, store = call.target.kind, self.store
+        if call.query.get("continue"):
+            revision, records = self._continued(call.query["continue"])
+        else:
+            wanted = selection(call)
+            self._check_version(call)
+            records = store.items(kind.id, wanted.namespace)
+            if wanted.labels or wanted.fields:
+                records = [record for record in records if wanted.matches(record)]
+            revision = store.revision
+        metadata: Object = {"resourceVersion": str(revision)}
+        limit = _number(call, "limit")
+        if limit and len(records) > limit:
+            records, rest = records[:limit], records[limit:]
+            metadata |= {"continue": self._keep(revision, rest), "remainingItemCount": len(rest)}
+        return 200, _list_document(call, records, metadata)
+
+    def _check_version(self, call: Call) -> None:
+        """`resourceVersion` of a list: what is served is the latest, so only Exact can be asked too old."""
+        version = _number(call, "resourceVersion")
+        if version > self.store.revision:
+            told = f"Too large resource version: {version}, current: {self.store.revision}"
+            raise StatusError(504, "Timeout", told, {"retryAfterSeconds": 1}, retry_after=1)
+        exact = call.query.get("resourceVersionMatch") == "Exact"
+        if exact and version and version != self.store.revision:
+            raise expired("The resourceVersion for the provided list is too old.")
+
+    def _keep(self, revision: int, rest: list[Record]) -> str:
+        """Keep the rest of a list as it is now, for the token returned."""
+        now = time.monotonic()
+        for token, (kept, _, _) in list(self._pages.items()):
+            if now - kept > PAGE_LIFETIME or len(self._pages) >= MOST_PAGES:
+                del self._pages[token]
+        token = secrets.token_urlsafe(24)
+        self._pages[token] = (now, revision, rest)
+        return token
+
+    def _continued(self, token: str) -> tuple[int, list[Record]]:
+        if token not in self._pages:
+            told = "The provided continue parameter is too old to display a consistent list result."
+            raise expired(f"{told} You must start a new list without the continue parameter.")
+        _, revision, rest = self._pages[token]
+        return revision, rest
+
+    # -- writing
+
+    async def _create(self, call: Call) -> Answer:
+        target, obj = call.target, call.document()
+        if target.subresource == "binding":
+            await self.objects.update(
+                target.kind, target.key, bind(obj), part="binding", dry_run=call.dry_run
+            )
+            return 201, orjson.dumps(
+                {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+            )
+        if target.name:
+            raise method_not_allowed()
+        namespace = target.namespace
+        if target.kind.resource.namespaced and not namespace:
+            raise bad_request("an empty namespace may not be set during creation")
+        return 201, await self.objects.create(target.kind, namespace, obj, dry_run=call.dry_run)
+
+    async def _update(self, call: Call) -> Answer:
+        if not call.target.name:
+            raise method_not_allowed()
+        obj = call.document()
+        return await self._change(call, lambda old: obj)
+
+    async def _patch(self, call: Call) -> Answer:
+        if not call.target.name:
+            raise method_not_allowed()
+        apply = _PATCHES.get(call.content_type)
+        if apply is None:
+            raise unsupported_media_type(call.content_type, list(_PATCHES))
+        given = decode(call.body, call.content_type)
+        kind, name = call.target.kind, call.target.name
+        exists = self.store.latest(kind.id, call.target.key)
+        if call.content_type == _APPLY and not exists and isinstance(given, dict):
+            metadata = given.setdefault("metadata", {})
+            metadata.setdefault("name", name)
+            return 201, await self.objects.create(kind, call.target.namespace, given, dry_run=call.dry_run)
+        return await self._change(call, lambda old: apply(kind, old, given))
+
+    async def _change(self, call: Call, change: Change) -> Answer:
+        kind, subresource = call.target.kind, call.target.subresource
+        if subresource == "scale":
+            data = await self.objects.update(
+                kind, call.target.key, _scaled(kind, change), dry_run=call.dry_run
+            )
+            return 200, orjson.dumps(_scale_of(kind, orjson.loads(data)))
+        if subresource not in ("", "status", "finalize"):
+            raise method_not_allowed()
+        data = await self.objects.update(
+            kind, call.target.key, change, part=subresource, dry_run=call.dry_run
+        )
+        return 200, data
+
+    async def _delete(self, call: Call) -> Answer:
+        if call.target.subresource:
+            raise method_not_allowed()
+        data, gone = await self.objects.delete(call.target.kind, call.target.key, delete_options(call))
+        return 200 if gone else 202 if call.target.kind.id != "pods" else 200, data
+
+    async def _delete_collection(self, call: Call) -> Answer:
+        wanted, options = selection(call), delete_options(call)
+        kind = call.target.kind
+        records = [each for each in self.store.items(kind.id, wanted.namespace) if wanted.matches(each)]
+        await asyncio.gather(
+            *(self.objects.delete(kind, each.key, options) for each in records), return_exceptions=True
+        )
+        return 200, _list_document(call, records, {"resourceVersion": str(self.store.revision)})
+
+
+def _number(call: Call, name: str) -> int:
+    text = call.query.get(name) or "0"
+    if not text.isdecimal():
+        raise bad_request(f'{name}: Invalid value: "{text}": must be a number')
+    return int(text)
+
+
+def _list_document(call: Call, records: Sequence[Record], metadata: Object) -> bytes:
+    kind, form = call.target.kind, call.form
+    if form.convert == "Table":
+        objects = [record.decode() for record in records]
+        include = call.query.get("includeObject", "Metadata")
+        return orjson.dumps(table.table(kind, objects, metadata, include))
+    if form.convert == "PartialObjectMetadata":
+        return orjson.dumps(table.partial_list([record.decode() for record in records], metadata))
+    head = orjson.dumps(
+        {"kind": f"{kind.resource.kind}List", "apiVersion": kind.resource.api_version, "metadata": metadata}
+    )
+    return b"".join((head[:-1], b',"items":[', b",".join([record.data for record in records]), b"]}"))
+
+
+# -- scale
+
+
+def _scale_of(kind: Kind, obj: Object) -> Object:
+    """The Scale of a workload (autoscaling/v1)."""
+    metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    selector = spec.get("selector") or {}
+    labels = selector.get("matchLabels", {}) if kind.resource.group else selector
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {name: metadata[name] for name in kept if name in metadata},
+        "spec": {"replicas": spec.get("replicas", 0)},
+        "status": {
+            "replicas": status.get("replicas", 0),
+            "selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        },
+    }
+
+
+def _scaled(kind: Kind, change: Change) -> Change:
+    """A change of the Scale, as a change of its workload."""
+
+    def apply(obj: Object) -> Object:
+        scale = change(_scale_of(kind, obj))
+        obj["spec"]["replicas"] = (scale.get("spec") or {}).get("replicas", 0)
+        version = (scale.get("metadata") or {}).get("resourceVersion")
+        if version:
+            obj["metadata"]["resourceVersion"] = version
+        return obj
+
+    return apply

@@ -1,0 +1,154 @@
+"""Kinds that make Pods: defaults (k8s.io/kubernetes `pkg/apis/apps/v1`, `batch/v1`) and validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testbed.api import pods, rules
+from testbed.api.rules import Errors
+from testbed.api.status import invalid_value, not_supported, required
+
+Object = dict[str, Any]
+
+
+def _rolling(unavailable: Any, surge: Any) -> Object:
+    return {"maxUnavailable": unavailable, "maxSurge": surge}
+
+
+def _common(obj: Object, **values: Any) -> Object:
+    spec: Object = obj.setdefault("spec", {})
+    for key, value in values.items():
+        spec.setdefault(key, value)
+    pods.template_defaults(spec.setdefault("template", {}))
+    return spec
+
+
+def deployment_defaults(obj: Object) -> None:
+    spec = _common(obj, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    strategy = spec.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        for key, value in _rolling("25%", "25%").items():
+            rolling.setdefault(key, value)
+
+
+def replica_set_defaults(obj: Object) -> None:
+    _common(obj, replicas=1)
+
+
+def replication_controller_defaults(obj: Object) -> None:
+    spec = _common(obj, replicas=1)
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    if labels and not spec.get("selector"):
+        spec["selector"] = dict(labels)
+    if labels and not obj["metadata"].get("labels"):
+        obj["metadata"]["labels"] = dict(labels)
+
+
+def daemon_set_defaults(obj: Object) -> None:
+    spec = _common(obj, revisionHistoryLimit=10)
+    strategy = spec.setdefault("updateStrategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        for key, value in _rolling(1, 0).items():
+            rolling.setdefault(key, value)
+
+
+def stateful_set_defaults(obj: Object) -> None:
+    spec = _common(obj, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    strategy = spec.setdefault("updateStrategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
+    spec.setdefault("persistentVolumeClaimRetentionPolicy", {"whenDeleted": "Retain", "whenScaled": "Retain"})
+
+
+def job_defaults(obj: Object) -> None:
+    """A Job whose selector nobody wrote selects its own Pods, by its uid."""
+    spec = obj.setdefault("spec", {})
+    if "completions" not in spec and "parallelism" not in spec:
+        spec["completions"] = 1
+    for key, value in (
+        ("parallelism", 1),
+        ("backoffLimit", 6),
+        ("completionMode", "NonIndexed"),
+        ("suspend", False),
+    ):
+        spec.setdefault(key, value)
+    template = spec.setdefault("template", {})
+    pods.template_defaults(template)
+    metadata = obj["metadata"]
+    if not spec.get("selector") and metadata.get("uid"):
+        spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": metadata["uid"]}}
+        labels = template["metadata"].setdefault("labels", {})
+        for prefix in ("", "batch.kubernetes.io/"):
+            labels[f"{prefix}controller-uid"] = metadata["uid"]
+            labels[f"{prefix}job-name"] = metadata["name"]
+
+
+def validate(obj: Object, old: Object | None) -> Errors:
+    """A kind with a LabelSelector: it must select its own template and never change."""
+    spec = obj["spec"]
+    selector = spec.get("selector") or {}
+    if not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        errors = [required("spec.selector")]
+    else:
+        errors = rules.labels(selector.get("matchLabels"), "spec.selector.matchLabels")
+        errors += _template_selected(obj, rules.selects(selector, _template_labels(spec)))
+    errors += _replicas(spec) + pods.template_errors(spec["template"], "spec.template")
+    if old and old["spec"].get("selector") != spec.get("selector"):
+        shown = spec.get("selector")
+        errors.append(invalid_value("spec.selector", shown, "field is immutable"))
+    return errors
+
+
+def always_restarts(obj: Object, old: Object | None) -> Errors:
+    """`validate`, for kinds whose Pods run for ever."""
+    errors = validate(obj, old)
+    policy = obj["spec"]["template"]["spec"].get("restartPolicy")
+    if policy != "Always":
+        field = "spec.template.spec.restartPolicy"
+        errors.append(not_supported(field, policy, ["Always"]))
+    return errors
+
+
+def replication_controller_errors(obj: Object, old: Object | None) -> Errors:
+    spec = obj["spec"]
+    selector = spec.get("selector") or {}
+    errors = [] if selector else [required("spec.selector")]
+    errors += _template_selected(obj, rules.selects({"matchLabels": selector}, _template_labels(spec)))
+    return errors + _replicas(spec) + pods.template_errors(spec["template"], "spec.template")
+
+
+def job_errors(obj: Object, old: Object | None) -> Errors:
+    spec = obj["spec"]
+    errors = pods.template_errors(spec["template"], "spec.template")
+    policy = spec["template"]["spec"].get("restartPolicy")
+    if policy == "Always":
+        field, known = "spec.template.spec.restartPolicy", ["OnFailure", "Never"]
+        errors.append(not_supported(field, policy, known))
+    for field in ("parallelism", "completions", "backoffLimit"):
+        errors += _not_negative(spec.get(field, 0), f"spec.{field}")
+    return errors
+
+
+def _template_labels(spec: Object) -> dict[str, str]:
+    return (spec["template"].get("metadata") or {}).get("labels") or {}
+
+
+def _template_selected(obj: Object, selected: bool) -> Errors:
+    if selected:
+        return []
+    labels = _template_labels(obj["spec"])
+    return [
+        invalid_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    ]
+
+
+def _replicas(spec: Object) -> Errors:
+    return _not_negative(spec.get("replicas", 0), "spec.replicas")
+
+
+def _not_negative(value: Any, field: str) -> Errors:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return []
+    return [invalid_value(field, value, "must be greater than or equal to 0")]

@@ -1,0 +1,110 @@
+"""The API server of a cluster: Kubernetes' REST and watch protocol over TLS, state in one SQLite file.
+
+The flags are kube-apiserver's, and mean the same; --db and --listen-fd are its own.
+
+example:
+  testbed apiserver --db /var/lib/testbed/api.db --advertise-address 192.0.2.10 --secure-port 6443 \\
+    --tls-cert-file pki/apiserver.crt --tls-private-key-file pki/apiserver.key --client-ca-file pki/ca.crt \\
+    --service-cluster-ip-range 10.96.0.0/12 --service-node-port-range 30000-32767
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDR, PortRange
+
+if TYPE_CHECKING:
+    from testbed.api.server import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--db", type=Path, required=True, metavar="PATH", help="the SQLite file with all state")
+    add(
+        "--advertise-address",
+        metavar="IP",
+        help="where the cluster reaches this server (default: --bind-address)",
+    )
+    add("--bind-address", default="0.0.0.0", metavar="IP", help="address to listen on (default: %(default)s)")
+    add("--secure-port", type=int, default=API_PORT, metavar="PORT", help="TLS port (default: %(default)s)")
+    add(
+        "--listen-fd",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="also serve this inherited socket",
+    )
+    add("--service-cluster-ip-range", default=str(DEFAULT_SERVICE_CIDR), metavar="CIDR", help="ClusterIPs")
+    add("--service-node-port-range", default=str(PortRange()), metavar="A-B", help="node ports")
+    add(
+        "--cluster-cidr",
+        default="",
+        metavar="CIDR",
+        help="the Pods' range; it must not overlap the Services'",
+    )
+    add("--tls-cert-file", type=Path, required=True, metavar="FILE", help="serving certificate")
+    add("--tls-private-key-file", type=Path, required=True, metavar="FILE", help="its key")
+    add("--client-ca-file", type=Path, metavar="FILE", help="authority of client certificates")
+    add("--token-auth-file", type=Path, metavar="FILE", help="bearer tokens: token,user,uid,groups")
+    add("--kubelet-client-certificate", type=Path, metavar="FILE", help="shown to kubelets")
+    add("--kubelet-client-key", type=Path, metavar="FILE", help="its key")
+    add("--service-account-key-file", type=Path, metavar="FILE", help="public key of service-account tokens")
+    add("--authorization-mode", default="", metavar="MODES", help="accepted; the server has one mode")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM. Raises UsageError for what the flags get wrong."""
+    import asyncio
+    import gc
+    import logging
+
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    from testbed.api.server import Server
+
+    server = Server(_settings(args))
+    gc.freeze()
+    asyncio.run(server.run())
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from ipaddress import ip_address
+
+    from testbed.api.auth import read_tokens
+    from testbed.api.server import Settings
+    from testbed.errors import UsageError
+    from testbed.model.topology import network
+
+    services = network(args.service_cluster_ip_range, "--service-cluster-ip-range")
+    if args.cluster_cidr and services.overlaps(network(args.cluster_cidr, "--cluster-cidr")):
+        raise UsageError(
+            f"--service-cluster-ip-range {services} overlaps --cluster-cidr {args.cluster_cidr}; "
+            "choose ranges that are disjoint"
+        )
+    try:
+        advertise = ip_address(args.advertise_address or args.bind_address)
+    except ValueError as error:
+        raise UsageError(f"--advertise-address: {error}; give an IP address") from None
+    return Settings(
+        db=args.db,
+        certificate=args.tls_cert_file,
+        key=args.tls_private_key_file,
+        client_ca=args.client_ca_file,
+        kubelet_certificate=args.kubelet_client_certificate,
+        kubelet_key=args.kubelet_client_key,
+        bind_address=args.bind_address,
+        port=args.secure_port,
+        listen_fds=args.listen_fd,
+        advertise=advertise,
+        services=services,
+        node_ports=PortRange.parse(args.service_node_port_range),
+        tokens=read_tokens(args.token_auth_file) if args.token_auth_file else {},
+    )
