@@ -97,7 +97,8 @@ def address(ip: Any, name: str, cidr: str | IPv4Interface | IPv6Interface) -> No
 
 def route(ip: Any, destination: str, *, via: str = "", dev: str = "") -> None:
     """A route to `destination`, a CIDR or `default`, replacing another to the same. Without `via`: on-link."""
-    words: dict[str, Any] = {"dst": destination}
+    # pyroute2 takes the family from the address, and a bare "default" has none.
+    words: dict[str, Any] = {"dst": "0.0.0.0/0" if destination == "default" else destination}
     if via:
         words["gateway"] = via
     else:
