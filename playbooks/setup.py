@@ -2,29 +2,14 @@
 
 import hashlib
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import yaml
+from testbed.cli.check import missing_packages
 
 PLAYBOOKS = Path(__file__).resolve().parent
 ROLE = PLAYBOOKS / "roles/host"
-
-
-def missing() -> list[str]:
-    """The packages of the role that are not installed; a client counts as there when its program is."""
-    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-    wanted = defaults["host_packages"] + defaults["host_vm_packages"]
-    query = ["dpkg-query", "-W", "-f=${db:Status-Abbrev}${Package}\n", *wanted]
-    listing = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
-    installed = {line[3:] for line in listing if line.startswith("ii ")}
-    clients = defaults["host_client_packages"].items()
-    return [name for name in wanted if name not in installed] + [
-        package for program, package in clients if shutil.which(program) is None
-    ]
 
 
 def stamp() -> Path:
@@ -61,7 +46,7 @@ def play() -> int:
 
 def main() -> int:
     """Returns the exit code: 0 ready, 1 the playbook failed, 2 only root can go on."""
-    lacking = missing()
+    lacking = missing_packages(ROLE / "defaults/main.yml")
     done = stamp()
     if not lacking and done.exists():
         return 0
