@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -56,9 +57,13 @@ def process_id(uid: str, container: str, attempt: int) -> str:
 
 
 def log_file(pod: Object, container: str, attempt: int) -> Path:
+    return log_directory(pod) / container / f"{attempt}.log"
+
+
+def log_directory(pod: Object) -> Path:
+    """Of all containers; it goes with the Pod."""
     metadata = pod["metadata"]
-    folder = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
-    return LOGS / folder / container / f"{attempt}.log"
+    return LOGS / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
 
 
 class PodWorker:
@@ -143,7 +148,7 @@ class PodWorker:
         fresh = []
         for each in self.containers:
             if each.process is not None and not each.running and each.restart_at is None:
-                self._plan_restart(each)
+                await self._plan_restart(each)
             due = each.restart_at is not None and _now() >= each.restart_at
             if not self._ending() and (due or (each.process is None and each.restart_at is None)):
                 await self._start(each)
@@ -161,12 +166,17 @@ class PodWorker:
             message = f"Failed to create pod sandbox: {error}"
             await self.node.events.warn(self.pod, "FailedCreatePodSandBox", message)
 
-    def _plan_restart(self, each: Container) -> None:
+    async def _plan_restart(self, each: Container) -> None:
         assert each.process
         if not will_restart(self.pod, each.process.exit_code or 0):
             return
         ran = (each.process.finished or each.process.started) - each.process.started
         self._back_off(each, "CrashLoopBackOff", 0 if ran > FORGIVEN_AFTER else each.attempt)
+        if each.attempt:
+            message = (
+                f"Back-off restarting failed container {each.name} in pod {self.pod['metadata']['name']}"
+            )
+            await self.node.events.warn(self.pod, "BackOff", message)
 
     def _back_off(self, each: Container, reason: str, failures: int, why: str = "") -> None:
         delay = 0.0 if not failures else min(FIRST_BACKOFF * 2 ** (failures - 1), LONGEST_BACKOFF)
@@ -303,6 +313,7 @@ class PodWorker:
         metadata = self.pod["metadata"]
         try:
             await self.node.sandboxes.remove(self.uid)
+            shutil.rmtree(log_directory(self.pod), ignore_errors=True)
             if not self._gone:
                 await self.node.client.delete(
                     PODS, metadata["name"], metadata["namespace"], grace_period=0, uid=self.uid
