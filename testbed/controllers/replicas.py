@@ -5,7 +5,7 @@ from __future__ import annotations
 from testbed.client import NotFound, key_of
 from testbed.controllers.base import Controller, Object, World, controller_key, owned_by
 from testbed.model.conditions import condition, holds, seconds_since
-from testbed.model.resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, Resource
+from testbed.model.resources import NAMESPACES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, Resource
 
 
 class ReplicaSets(Controller):
@@ -24,7 +24,7 @@ class ReplicaSets(Controller):
             return
         pods = [pod for pod in self.pods[owner["metadata"]["uid"]] if is_active(pod)]
         wanted = owner["spec"].get("replicas", 1)
-        if not owner["metadata"].get("deletionTimestamp") and len(pods) != wanted:
+        if not self._is_ending(owner) and len(pods) != wanted:
             if len(pods) < wanted:
                 pod = pod_of(owner, self.resource)
                 calls = [self.client.create(PODS, pod) for _ in range(wanted - len(pods))]
@@ -35,6 +35,11 @@ class ReplicaSets(Controller):
                 await self.world.catch_up(PODS, await self.world.write(calls))
             pods = [pod for pod in self.pods[owner["metadata"]["uid"]] if is_active(pod)]
         await self._report(owner, pods)
+
+    def _is_ending(self, owner: Object) -> bool:
+        """Whether the owner, or its whole namespace, is on its way out: then nothing new is made."""
+        namespace = self.world.informer(NAMESPACES).store.get(owner["metadata"]["namespace"], owner)
+        return any(each["metadata"].get("deletionTimestamp") for each in (owner, namespace))
 
     async def _delete(self, pod: Object) -> Object:
         metadata = pod["metadata"]
