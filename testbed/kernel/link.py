@@ -1,6 +1,7 @@
 """Links, addresses and routes over rtnetlink, as plain functions on an open `pyroute2.IPRoute`.
 
 Each function makes it so and is content when it already is: called twice, it does no harm.
+A link is named, or given by its index, which saves the look-up.
 pyroute2 runs an event loop of its own, so none of this may be called where a loop is running.
 """
 
@@ -19,9 +20,12 @@ from testbed.errors import TestbedError
 MTU = 1500
 
 
-def index(ip: Any, name: str) -> int:
+Link = str | int
+
+
+def index(ip: Any, name: Link) -> int:
     """The interface index of `name`. Raises TestbedError when there is no such link."""
-    found = find(ip, name)
+    found = name if isinstance(name, int) else find(ip, name)
     if not found:
         raise TestbedError(f"there is no network interface {name!r}")
     return found
@@ -63,14 +67,15 @@ def bridge(ip: Any, name: str, *, mtu: int = MTU, mac: str = "") -> None:
         ip.link("add", kind="bridge", ifname=name, mtu=mtu, **({"address": mac} if mac else {}))
 
 
-def port(ip: Any, name: str, master: str, *, hairpin: bool = False) -> None:
+def port(ip: Any, name: Link, master: Link, *, hairpin: bool = False) -> None:
     """Make `name` a port of the bridge `master`. With `hairpin` a frame may leave by the port it came in."""
-    ip.link("set", index=index(ip, name), master=index(ip, master))
+    number = index(ip, name)
+    ip.link("set", index=number, master=index(ip, master))
     if hairpin:
-        ip.brport("set", index=index(ip, name), mode=1)
+        ip.brport("set", index=number, mode=1)
 
 
-def up(ip: Any, name: str) -> None:
+def up(ip: Any, name: Link) -> None:
     ip.link("set", index=index(ip, name), state="up")
 
 
@@ -86,7 +91,7 @@ def delete(ip: Any, name: str) -> None:
         ip.link("del", index=found)
 
 
-def address(ip: Any, name: str, cidr: str | IPv4Interface | IPv6Interface) -> None:
+def address(ip: Any, name: Link, cidr: str | IPv4Interface | IPv6Interface) -> None:
     """Give the link an address with its prefix length, `10.244.1.1/24`."""
     interface = ip_interface(cidr)
     with _existing_is_fine():
@@ -95,8 +100,8 @@ def address(ip: Any, name: str, cidr: str | IPv4Interface | IPv6Interface) -> No
         )
 
 
-def route(ip: Any, destination: str, *, via: str = "", dev: str = "") -> None:
-    """A route to `destination`, a CIDR or `default`, replacing another to the same. Without `via`: on-link."""
+def route(ip: Any, destination: str, *, via: str = "", dev: Link = "") -> None:
+    """A route to `destination`, a CIDR or `default`, replacing one to the same. Without `via`: on-link."""
     # pyroute2 takes the family from the address, and a bare "default" has none.
     words: dict[str, Any] = {"dst": "0.0.0.0/0" if destination == "default" else destination}
     if via:

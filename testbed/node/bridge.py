@@ -91,10 +91,11 @@ def add(wanted: Attachment) -> dict[str, Any]:
     address = addresses.reserve(wanted.container, wanted.interface)
     try:
         with IPRoute() as node, _opened(wanted.netns) as netns:
-            _bridge(node, wanted)
+            bridge = _bridge(node, wanted)
             link.veth(node, wanted.host_end, wanted.interface, netns=netns, mtu=wanted.mtu)
-            link.port(node, wanted.host_end, wanted.bridge, hairpin=wanted.hairpin)
-            link.up(node, wanted.host_end)
+            host_end = link.index(node, wanted.host_end)
+            link.port(node, host_end, bridge, hairpin=wanted.hairpin)
+            link.up(node, host_end)
             with _inside(netns), IPRoute() as pod:
                 _pod_end(pod, wanted, address)
     except BaseException:
@@ -132,10 +133,11 @@ def check(wanted: Attachment, result: Mapping[str, Any]) -> None:
             raise PluginError(FAILED, f"{wanted.interface} does not have {entry['address']}")
 
 
-def _bridge(node: Any, wanted: Attachment) -> None:
-    """The node's bridge with the gateway's address; made by the first Pod, found by the others."""
-    if link.find(node, wanted.bridge):
-        return
+def _bridge(node: Any, wanted: Attachment) -> int:
+    """The node's bridge with the gateway's address; made by the first Pod, found by the others. Its index."""
+    found = link.find(node, wanted.bridge)
+    if found:
+        return found
     # An address of its own, derived from the gateway's: it must not change as ports come and go.
     mac = "0a:58:" + ":".join(f"{byte:02x}" for byte in wanted.gateway.packed)
     link.bridge(node, wanted.bridge, mtu=wanted.mtu, mac=mac)
@@ -151,13 +153,15 @@ def _bridge(node: Any, wanted: Attachment) -> None:
         with contextlib.suppress(FileNotFoundError):
             sysctl.put(name, value)
     link.up(node, wanted.bridge)
+    return link.index(node, wanted.bridge)
 
 
 def _pod_end(pod: Any, wanted: Attachment, address: IPv4Address) -> None:
-    link.address(pod, wanted.interface, f"{address}/32")
-    link.up(pod, wanted.interface)
-    link.route(pod, f"{wanted.gateway}/32", dev=wanted.interface)
-    link.route(pod, "default", via=str(wanted.gateway), dev=wanted.interface)
+    interface = link.index(pod, wanted.interface)
+    link.address(pod, interface, f"{address}/32")
+    link.up(pod, interface)
+    link.route(pod, f"{wanted.gateway}/32", dev=interface)
+    link.route(pod, "default", via=str(wanted.gateway), dev=interface)
 
 
 @contextlib.contextmanager
