@@ -35,22 +35,11 @@ def _from_the_node(world: World, flow: Flow, outcome: Outcome) -> Outcome | None
     )
 
 
-def _accepted_first(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
-    if outcome.fate is Fate.ANSWERED:
-        return None
-    return Outcome(Fate.CLOSED if flow.protocol == "TCP" else Fate.SILENCE)
-
-
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "userspace",
         "the proxy opens a connection of its own, so the backend always sees the node",
         _from_the_node,
-    ),
-    Deviation(
-        "userspace",
-        "the proxy accepts before it looks for an endpoint, and can only close or stay silent",
-        _accepted_first,
     ),
 )
 

@@ -26,7 +26,7 @@ class Trace:
 CHAINS = ("iptables-save",)
 
 TRACES: dict[str, tuple[Trace, ...]] = {
-    "iptables": (Trace(CHAINS, r"^:KUBE-(?:SVC|SVL|SEP|EXT|FW)-\w+|^:KUBE-NODEPORTS\b"),),
+    "iptables": (Trace(CHAINS, r"^:KUBE-(?:SVC|SVL|SEP|EXT|FW)-\w+"),),
     "ipvs": (
         Trace(("cat", "/proc/net/ip_vs"), r"^(?:TCP|UDP|SCTP) +\S+"),
         Trace(("ip", "-oneline", "link"), r"\bkube-ipvs0\b"),
@@ -35,7 +35,7 @@ TRACES: dict[str, tuple[Trace, ...]] = {
     "nftables": (Trace(("nft", "list", "tables"), r"\bkube-proxy\b"),),
     "userspace": (Trace(CHAINS, r"^:KUBE-(?:PORTALS|NODEPORT)-\w+"),),
 }
-"""By mode. The chains that several modes use, KUBE-SERVICES and KUBE-POSTROUTING say, are nobody's trace."""
+"""By mode. The chains that several modes use, KUBE-SERVICES and KUBE-NODEPORTS say, are nobody's trace."""
 
 
 def found(mode: str, run: Run) -> list[str]:

@@ -179,9 +179,10 @@ def test_userspace_shows_every_backend_the_node() -> None:
     assert outcome.deliveries[0].source == ip_address(NODE2)
 
 
-def test_userspace_cannot_refuse() -> None:
-    assert expect_in("userspace", WORLD, flow(POD2, EMPTY_VIP, 80))[0] == Outcome(Fate.CLOSED)
-    assert expect_in("userspace", WORLD, flow(POD2, EMPTY_VIP, 80, "UDP"))[0] == Outcome(Fate.SILENCE)
+def test_userspace_refuses_as_the_others_do() -> None:
+    for protocol in ("TCP", "UDP"):
+        outcome, reason = expect_in("userspace", WORLD, flow(POD2, EMPTY_VIP, 80, protocol))
+        assert (outcome, reason) == (Outcome(Fate.PORT_UNREACHABLE), "")
 
 
 def test_a_deviation_names_its_reason_only_where_it_differs() -> None:

@@ -25,7 +25,7 @@ PRINTED = {
     "nft": "table ip nat\ntable ip kube-proxy\n",
 }
 EXPECTED = {
-    "iptables": ["KUBE-SEP-AAAA", "KUBE-NODEPORTS"],
+    "iptables": ["KUBE-SEP-AAAA"],
     "ipvs": ["TCP  0A600001:01BB", "kube-ipvs0", "KUBE-CLUSTER-IP"],
     "nftables": ["kube-proxy"],
     "userspace": [],
@@ -49,7 +49,7 @@ def test_a_clean_node_has_nothing(mode: str) -> None:
     assert found(mode, lambda argv: SAVED if argv[0] == "iptables-save" else "") == []
 
 
-def test_userspace_chains_are_told_from_the_ones_of_iptables() -> None:
+def test_userspace_chains_are_told_from_those_that_modes_share() -> None:
     text = ":KUBE-PORTALS-CONTAINER - [0:0]\n:KUBE-NODEPORT-HOST - [0:0]\n:KUBE-NODEPORTS - [0:0]\n"
     assert found("userspace", lambda _: text) == ["KUBE-PORTALS-CONTAINER", "KUBE-NODEPORT-HOST"]
-    assert found("iptables", lambda _: text) == ["KUBE-NODEPORTS"]
+    assert found("iptables", lambda _: text) == []
