@@ -148,7 +148,8 @@ class Placement:
 
 def reason(report: pytest.TestReport) -> str:
     """Why a test was skipped, from its report: (file, line, reason)."""
-    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    told = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    return str(told).removeprefix("Skipped: ")
 
 
 def inner_arguments(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:

@@ -100,8 +100,9 @@ def run(
             print(log, file=sys.stderr, flush=True)
         status = _text(room / "status").strip()
     if not status:
-        last = [line for line in log.splitlines() if line.strip()][-3:]
-        raise TestbedError(f"the VM died before the command ended: {' / '.join(last) or 'no message'}")
+        lines = [line for line in log.splitlines() if line.strip()]
+        cause = [line for line in lines if "Kernel panic" in line] or lines[-3:] or ["no message"]
+        raise TestbedError(f"the VM died before the command ended: {' / '.join(cause)}")
     return int(status)
 
 

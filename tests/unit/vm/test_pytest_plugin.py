@@ -1,0 +1,104 @@
+"""Tests that find their way into a VM and back. The VM is a process here; tests/kernel has a real one."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from testbed import vm
+from testbed.errors import TestbedError
+from testbed.kernel import features
+from testbed.vm import reports
+
+pytest_plugins = ["pytester"]
+
+SUITE = """
+import os, pytest
+
+inside = os.environ.get("TESTBED_ENV") == "vm"
+
+def test_here():
+    assert not inside
+
+@pytest.mark.needs("warp_drive")
+@pytest.mark.parametrize("word", ["plain", "a b[c]"])
+def test_there(word):
+    assert inside
+
+@pytest.mark.needs("warp_drive")
+def test_broken():
+    assert not inside, "for this reason"
+
+@pytest.mark.needs("veth")
+def test_also_here():
+    assert not inside
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    def run(argv, *, stdout, stderr, watch, env=None, **_options):
+        inner = {**os.environ, "TESTBED_ENV": "vm", "TESTBED_VM_KERNEL": "Guest 1.0"}
+        done = subprocess.run(argv, env=inner, capture_output=True, check=False)
+        stdout.write(done.stdout + done.stderr)
+        watch()
+        return done.returncode
+
+    monkeypatch.delenv("TESTBED_ENV", raising=False)
+    monkeypatch.setattr(features, "missing", lambda names: [name for name in names if name == "warp_drive"])
+    monkeypatch.setattr(vm, "run", run)
+    monkeypatch.setattr(vm, "described", lambda: "a process")
+    monkeypatch.setattr(reports, "guest_kernel", lambda: "Guest 1.0")
+    pytester.makepyfile(SUITE)
+    return pytester
+
+
+def test_what_the_kernel_lacks_runs_in_the_vm_and_counts(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("-v")
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["3 tests run in a VM (a process)", "*::test_there?plain? PASSED ?vm?*"])
+    result.stdout.fnmatch_lines(["*test_broken FAILED ?vm?*", "E * for this reason"])
+    assert result.outlines[-3:] == [
+        f"ran native (kernel {os.uname().release}): 2",
+        "ran vm (Guest 1.0): 3",
+        "not run: 0",
+    ]
+
+
+def test_everything_in_the_vm_on_request(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("--env=vm", "-k", "there")
+    result.assert_outcomes(passed=2, deselected=3)
+    assert "ran vm (Guest 1.0): 2" in result.outlines
+
+
+def test_native_only_names_what_it_did_not_run_and_fails(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("--env=native", "-k", "not broken")
+    result.assert_outcomes(passed=2, deselected=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.outlines[-3] == "not run: 2"
+    assert re.search(r"test_there\[plain\]: .* has no warp_drive \(--env native\)", result.outlines[-2])
+
+
+def test_a_vm_that_dies_fails_its_tests_with_the_reason(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_args, **_options):
+        raise TestbedError("the VM died before the command ended: Kernel panic")
+
+    monkeypatch.setattr(vm, "run", die)
+    result = suite.runpytest_inprocess()
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(["*Kernel panic*"])
+
+
+def test_stopping_at_the_first_failure_fails_no_other(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_inprocess("-x", "--env=vm")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["not run: 4", "*the run stopped before it"])
+
+
+def test_a_skipped_test_is_named_with_its_reason(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_other="import pytest\n@pytest.mark.skip(reason='no wind')\ndef test_sail(): pass\n")
+    result = suite.runpytest_inprocess("test_other.py")
+    assert result.outlines[-2:] == ["not run: 1", "  test_other.py::test_sail: skipped: no wind"]
