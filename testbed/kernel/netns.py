@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from testbed.kernel.fork import fork
 from testbed.kernel.namespaces import die_with_parent, enter, loopback_up, unshare
 
 P = ParamSpec("P")
@@ -46,7 +47,7 @@ class Worker:
         self._socket, theirs = socket.socketpair()
         self._sent = 0
         self._done: dict[int, tuple[bool, Any]] = {}
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             try:
                 self._socket.close()

@@ -15,6 +15,7 @@ from typing import Any
 
 from testbed.errors import TestbedError
 from testbed.kernel import namespaces, sysctl
+from testbed.kernel.fork import fork
 from testbed.lab import rootfs
 from testbed.lab.state import State
 from testbed.node.init import SOCKET, Init, listen
@@ -74,7 +75,7 @@ def boot(state: State, blueprint: Blueprint) -> Birth:
     watched, life = os.pipe2(0)
     sys.stdout.flush()
     sys.stderr.flush()
-    middle = os.fork()
+    middle = fork()
     if middle == 0:
         _quietly(lambda: _middle(state, blueprint, told, watched))
     os.close(told)
@@ -98,7 +99,7 @@ def _middle(state: State, blueprint: Blueprint, told: int, watched: int) -> None
     _keep_only((told, watched, *blueprint.descriptors))
     try:
         namespaces.unshare(("pid", "net", "uts", "ipc"))
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             _quietly(lambda: _become_init(state, blueprint, told, watched))
         state.record(blueprint.name, pid)

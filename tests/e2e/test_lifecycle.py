@@ -109,9 +109,9 @@ def test_up_and_down_leave_the_host_as_it_was(state_dir: Path) -> None:
 def test_two_clusters_live_side_by_side(state_dir: Path) -> None:
     cli("up", "--name", "one", "--nodes", "1")
     cli("up", "--name", "two", "--nodes", "1")
-    cli("kubectl", "--name", "one", "--", "create", "namespace", "only-here")
-    names = cli("kubectl", "--name", "two", "--", "get", "namespaces", "-o", "name").stdout
-    assert "only-here" not in names
+    cli("kubectl", "--name", "one", "--", "label", "namespace", "default", "only=here")
+    labels = cli("kubectl", "--name", "two", "--", "get", "namespaces", "--show-labels").stdout
+    assert "only=here" not in labels
     cli("down", "--name", "one")
     assert cli("kubectl", "--name", "two", "--", "get", "nodes").stdout.count(" Ready") == 2
 
@@ -142,7 +142,7 @@ def _component(cluster: str, name: str) -> dict[str, object]:
 def test_after_inits_were_killed_down_all_leaves_nothing(state_dir: Path) -> None:
     before = host()
     cli("up", "--name", "crashed", "--nodes", "2")
-    cli("kubectl", "--name", "crashed", "--", "create", "deployment", "web", "--image=nginx", "--replicas=3")
+    cli("kubectl", "--name", "crashed", "--", "apply", "-f", "examples/nginx.yaml")
     for record in sorted((state_dir / "crashed" / "machines").glob("*.json"))[:3]:
         os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
     assert cli("status", check=False).returncode == 1
