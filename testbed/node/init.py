@@ -132,6 +132,8 @@ class Init:
             self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:
+        if connection.channel.fileno() < 0:  # dropped by an earlier event of the same round
+            return
         self.selector.unregister(connection.channel)
         self.watchers.discard(connection)
         for entry in self.entries.values():
