@@ -17,7 +17,8 @@ from testbed.model.resources import PODS
 from testbed.model.topology import KUBELET_PORT
 from testbed.node import cni, server
 from testbed.node.environment import Services
-from testbed.node.pod import Node, PodWorker
+from testbed.node.launch import Node
+from testbed.node.pod import PodWorker
 from testbed.node.process import Status
 from testbed.node.registration import Identity, Registration
 from testbed.node.runtime import Runtime

@@ -7,63 +7,30 @@ import contextlib
 import logging
 import shutil
 import signal
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from testbed.client import ApiError, Client, NotFound
-from testbed.client.events import Recorder
+from testbed.client import ApiError, NotFound
 from testbed.errors import TestbedError
 from testbed.model.conditions import timestamp
 from testbed.model.resources import PODS
 from testbed.node.cni import CniError
-from testbed.node.environment import Services, environment
 from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
-from testbed.node.process import Process, Status
-from testbed.node.runtime import Runtime
-from testbed.node.sandbox import Attached, Sandboxes, hostname
-from testbed.node.status import Container, pod_status, will_restart
+from testbed.node.launch import Node, log_directory, process_of
+from testbed.node.process import Status
+from testbed.node.sandbox import Attached
+from testbed.node.status import Container, pod_status, same_conditions, will_restart
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
-LOGS = Path("/var/log/pods")
 DEFAULT_GRACE = 30
 FIRST_BACKOFF, LONGEST_BACKOFF, FORGIVEN_AFTER = 10.0, 300.0, 600.0
 """Seconds, as the kubelet's: the first restart is at once, then 10 s, 20 s, … 300 s."""
 STATUS_PATIENCE = 0.3
 """Seconds that the first status waits for the containers to come up, which saves a write in most cases."""
 RETRY = 1.0
-
-
-@dataclass(frozen=True)
-class Node:
-    """What a Pod needs of its node."""
-
-    name: str
-    ip: str
-    client: Client
-    runtime: Runtime
-    sandboxes: Sandboxes
-    services: Services
-    events: Recorder
-    images: Sequence[tuple[str, str]]
-
-
-def process_id(uid: str, container: str, attempt: int) -> str:
-    return f"pod/{uid}/{container}/{attempt}"
-
-
-def log_file(pod: Object, container: str, attempt: int) -> Path:
-    return log_directory(pod) / container / f"{attempt}.log"
-
-
-def log_directory(pod: Object) -> Path:
-    """Of all containers; it goes with the Pod."""
-    metadata = pod["metadata"]
-    return LOGS / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
 
 
 class PodWorker:
@@ -188,11 +155,12 @@ class PodWorker:
         return resolve(each.spec, self.node.sandboxes.directory(self.uid), self.node.images)
 
     async def _start(self, each: Container) -> None:
+        assert self._attached
         restart = each.process is not None
         attempt = each.attempt + 1 if restart else each.attempt
         try:
             each.program = self._resolve(each)
-            process = await self._process(each, attempt)
+            process = await process_of(self.node, self.pod, each, self._attached, attempt)
             status = await self.node.runtime.start(process)
         except ApiError as error:
             self._back_off(each, "ContainerCreating", 1, str(error))
@@ -207,33 +175,9 @@ class PodWorker:
                 await self.node.runtime.remove(each.process.id)
             each.previous = each.process
         each.process, each.attempt, each.restart_at = self._early.pop(status.id, status), attempt, None
+        self._say("started %s, pid %d: %s", each.name, status.pid, " ".join(process.argv))
         if each.program.notice:
             await self.node.events.normal(self.pod, "StandIn", each.program.notice)
-
-    async def _process(self, each: Container, attempt: int) -> Process:
-        assert self._attached
-        assert each.program
-        for name, text in (each.program.files or {}).items():
-            (self.node.sandboxes.directory(self.uid) / name).write_text(text)
-        host_network = bool(self.pod["spec"].get("hostNetwork"))
-        facts = {
-            "POD_IP": self._attached.ip,
-            "HOST_IP": self.node.ip,
-            "NODE_NAME": self.node.name,
-            "HOSTNAME": self.node.name if host_network else hostname(self.pod),
-        }
-        services = await self.node.services.seen_by(self.pod)
-        return Process(
-            id=process_id(self.uid, each.name, attempt),
-            argv=each.program.argv,
-            env=environment(self.pod, each.spec, facts, services),
-            cwd=each.spec.get("workingDir") or "/",
-            log=str(log_file(self.pod, each.name, attempt)),
-            netns=self._attached.netns,
-            pidns=True,
-            hostname="" if host_network else facts["HOSTNAME"],
-            mounts=self.node.sandboxes.mounts(self.pod) + each.program.mounts,
-        )
 
     def _watch(self, each: Container) -> asyncio.Task[None]:
         """Follow the container's health; the task ends when it is up."""
@@ -257,7 +201,7 @@ class PodWorker:
         """Write the status if it changed. False when that must be tried again."""
         ip = self._attached.ip if self._attached else ""
         status = pod_status(self.pod, self.containers, self.node.ip, ip, self._started)
-        if status == self._published or self._ending():
+        if self._ending() or (status == self._published and same_conditions(status, self.pod)):
             return True
         metadata = self.pod["metadata"]
         patch = {"metadata": {"uid": self.uid}, "status": status}
@@ -275,6 +219,10 @@ class PodWorker:
         self.update(written)
         return True
 
+    def _say(self, text: str, *words: object) -> None:
+        metadata = self.pod["metadata"]
+        log.info(f"%s/%s: {text}", metadata["namespace"], metadata["name"], *words)
+
     # --- the end
 
     async def _end(self) -> None:
@@ -283,6 +231,7 @@ class PodWorker:
         await self._stop(0 if self._gone else self._grace())
         while not await self._clean():
             await asyncio.sleep(RETRY)
+        self._say("ended")
 
     def _grace(self) -> int:
         metadata, spec = self.pod["metadata"], self.pod["spec"]

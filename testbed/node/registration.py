@@ -148,9 +148,9 @@ class Registration:
                 await self.register()
                 while True:
                     await self._renew()
+                    await self._mend()
                     delay = 0.1
                     await asyncio.sleep(self._me.heartbeat)
-                    await self._mend()
             except ApiError as error:
                 log.warning("node %s: %s; again in %.1f s", self._me.name, error, delay)
                 await asyncio.sleep(delay)

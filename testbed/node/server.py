@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from testbed.node.pod import PodWorker, log_file
+from testbed.node.launch import log_file
+from testbed.node.pod import PodWorker
 
 Object = dict[str, Any]
 Find = Callable[[str, str], PodWorker | None]

@@ -90,6 +90,15 @@ def pod_status(
     return status | ({"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]} if pod_ip else {})
 
 
+def same_conditions(status: Object, pod: Object) -> bool:
+    """Whether the API has the conditions of `status`; the controllers too write them when a node is lost."""
+    wanted, held = (
+        {(each["type"], each["status"]) for each in of.get("conditions") or ()}
+        for of in (status, pod.get("status") or {})
+    )
+    return wanted <= held
+
+
 def will_restart(pod: Object, exit_code: int) -> bool:
     """Whether a container that ended is started again, by the Pod's restartPolicy."""
     policy = pod["spec"].get("restartPolicy", "Always")

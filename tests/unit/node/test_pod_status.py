@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from testbed.node.process import Status
-from testbed.node.status import Container, pod_status
+from testbed.node.status import Container, pod_status, same_conditions
 
 
 def pod(policy: str = "Always") -> dict[str, Any]:
@@ -48,6 +48,14 @@ def test_a_pod_is_ready_when_all_its_containers_are() -> None:
 
     assert ready(container(ready=True)) == "True"
     assert ready(container(ready=True), container()) == "False"
+
+
+def test_a_condition_that_someone_else_changed_is_noticed() -> None:
+    wanted = status("Always", container(ready=True))
+    more = [{"type": "Mine", "status": "True"}, *wanted["conditions"]]
+    assert same_conditions(wanted, {"status": {"conditions": more}})
+    lost = [{**each, "status": "False"} if each["type"] == "Ready" else each for each in more]
+    assert not same_conditions(wanted, {"status": {"conditions": lost}})
 
 
 def test_a_signal_is_told_as_docker_tells_it() -> None:

@@ -1,0 +1,74 @@
+"""From a container of a Pod to the process that init is asked to start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.client import Client
+from testbed.client.events import Recorder
+from testbed.node.environment import Services, environment
+from testbed.node.process import Process
+from testbed.node.runtime import Runtime
+from testbed.node.sandbox import Attached, Sandboxes, hostname
+from testbed.node.status import Container
+
+Object = dict[str, Any]
+
+LOGS = Path("/var/log/pods")
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a Pod needs of its node."""
+
+    name: str
+    ip: str
+    client: Client
+    runtime: Runtime
+    sandboxes: Sandboxes
+    services: Services
+    events: Recorder
+    images: Sequence[tuple[str, str]]
+
+
+def process_id(uid: str, container: str, attempt: int) -> str:
+    return f"pod/{uid}/{container}/{attempt}"
+
+
+def log_file(pod: Object, container: str, attempt: int) -> Path:
+    return log_directory(pod) / container / f"{attempt}.log"
+
+
+def log_directory(pod: Object) -> Path:
+    """Of all containers; it goes with the Pod."""
+    metadata = pod["metadata"]
+    return LOGS / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+
+
+async def process_of(node: Node, pod: Object, each: Container, attached: Attached, attempt: int) -> Process:
+    """The process of a container whose program is resolved; writes the files that the program needs."""
+    assert each.program
+    uid = pod["metadata"]["uid"]
+    for name, text in (each.program.files or {}).items():
+        (node.sandboxes.directory(uid) / name).write_text(text)
+    host_network = bool(pod["spec"].get("hostNetwork"))
+    facts = {
+        "POD_IP": attached.ip,
+        "HOST_IP": node.ip,
+        "NODE_NAME": node.name,
+        "HOSTNAME": node.name if host_network else hostname(pod),
+    }
+    return Process(
+        id=process_id(uid, each.name, attempt),
+        argv=each.program.argv,
+        env=environment(pod, each.spec, facts, await node.services.seen_by(pod)),
+        cwd=each.spec.get("workingDir") or "/",
+        log=str(log_file(pod, each.name, attempt)),
+        netns=attached.netns,
+        pidns=True,
+        hostname="" if host_network else facts["HOSTNAME"],
+        mounts=node.sandboxes.mounts(pod) + each.program.mounts,
+    )
