@@ -47,10 +47,11 @@ class Journal(Protocol):
 class SQLiteJournal:
     """A journal in one SQLite file, in WAL mode with an fsync for every commit."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 5.0) -> None:
+        """`patience`: seconds to wait for a server that is just ending. Raises UsageError."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db = sqlite3.connect(path, patience, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # one server for a file
             self._open()
         except (OSError, sqlite3.Error) as error:

@@ -272,8 +272,10 @@ def check_type(kind: Kind, obj: Object) -> None:
             raise bad_request(
                 f"the {what} in the data ({given}) does not match the expected {what} ({expected})"
             )
-    if not isinstance(obj.setdefault("metadata", {}), dict):
-        raise bad_request("metadata must be an object")
+    obj.setdefault("metadata", {})
+    for field in ("metadata", "spec", "status"):
+        if not isinstance(obj.get(field, {}), dict):
+            raise bad_request(f"{field} of a {resource.kind} must be an object")
 
 
 def _check_namespace(kind: Kind, namespace: str, metadata: Object) -> None:

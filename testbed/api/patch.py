@@ -150,6 +150,11 @@ MERGE_KEYS: dict[str, tuple[str, ...]] = {
 }
 SETS = frozenset({"finalizers"})
 """Lists of plain values that merge as sets."""
+_ORDER, _DROP = "$setElementOrder/", "$deleteFromPrimitiveList/"
+
+
+def _is_directive(key: str) -> bool:
+    return key in ("$patch", "$retainKeys") or key.startswith((_ORDER, _DROP))
 
 
 def strategic(target: Any, patch: Any, field: str = "") -> Any:
@@ -173,17 +178,17 @@ def _strategic_object(target: Object, patch: Object) -> Any:
         return {}
     retained = patch.get("$retainKeys")
     for key, value in patch.items():
-        if key.startswith("$deleteFromPrimitiveList/"):
+        if key.startswith(_DROP):
             name = key.split("/", 1)[1]
             target[name] = [item for item in target.get(name) or () if item not in value]
-        elif key.startswith("$"):
+        elif _is_directive(key):
             continue
         elif value is None:
             target.pop(key, None)
         else:
             target[key] = strategic(target.get(key), value, key)
     for key, value in patch.items():
-        if key.startswith("$setElementOrder/"):
+        if key.startswith(_ORDER):
             _reorder(target, key.split("/", 1)[1], value)
     if isinstance(retained, list):
         target = {key: value for key, value in target.items() if key in retained}
@@ -254,7 +259,7 @@ def _without_directives(value: Any) -> Any:
         return {
             key: _without_directives(item)
             for key, item in value.items()
-            if not key.startswith("$") and item is not None
+            if not _is_directive(key) and item is not None
         }
     if isinstance(value, list):
         return [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from testbed.api.columns import UNKNOWN, Column
 from testbed.api.registry import Kind
 from testbed.api.status import not_acceptable
 
@@ -54,7 +55,7 @@ def table(kind: Kind, objects: Sequence[Object], metadata: Object, include: str 
     """The Table of these objects. `include`: how much of each comes along: None, Metadata or Object."""
     rows = []
     for obj in objects:
-        row: Object = {"cells": [column.cell(obj) for column in kind.columns]}
+        row: Object = {"cells": [_cell(column, obj) for column in kind.columns]}
         if include != "None":
             row["object"] = obj if include == "Object" else partial(obj)
         rows.append(row)
@@ -65,3 +66,11 @@ def table(kind: Kind, objects: Sequence[Object], metadata: Object, include: str 
         "columnDefinitions": [column.definition for column in kind.columns],
         "rows": rows,
     }
+
+
+def _cell(column: Column, obj: Object) -> Any:
+    """A status is what its writer made it: what cannot be shown must not spoil the table."""
+    try:
+        return column.cell(obj)
+    except (TypeError, AttributeError, KeyError, ValueError, IndexError):
+        return UNKNOWN
