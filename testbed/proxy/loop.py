@@ -27,7 +27,8 @@ RETRY = 1.0
 """Seconds until a failed sync is tried again."""
 REPAIR_SHARE = 20
 """A repair that takes t seconds is not done more often than every 20 t: 5 % of a core at most."""
-OWN_DEVICES = ("kube-ipvs0",)
+OWN_DEVICE = "kube-ipvs0"
+"""What it has are Service addresses, not the node's."""
 
 
 class SyncLoop:
@@ -98,7 +99,7 @@ class SyncLoop:
     def _apply(self, snapshot: Snapshot, repair: bool) -> int:
         if repair:
             self._addresses = within(
-                local_addresses(self._tracker.family, without=OWN_DEVICES), self.options.nodeport_addresses
+                local_addresses(self._tracker.family, without=OWN_DEVICE), self.options.nodeport_addresses
             )
         snapshot = replace(
             snapshot,

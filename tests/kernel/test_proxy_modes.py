@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from service_scene import (
@@ -46,14 +45,24 @@ class Running:
         "iptables-legacy",
         "userspace-nft",
         "userspace-legacy",
-    ]
+        pytest.param("ipvs-nft", marks=pytest.mark.needs("ip_vs")),
+    ],
+    scope="module",
 )
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     mode, _, variant = request.param.partition("-")
     with scene() as made:
-        made.at["node"].call(Proxy.start, mode, variant_path(tmp_path, variant or "nft"))
+        path = variant_path(tmp_path_factory.mktemp(request.param), variant)
+        made.at["node"].call(Proxy.start, mode, path)
         yield Running(made, mode)
         made.at["node"].call(Proxy.stop)
+
+
+@pytest.fixture
+def running(proxied: Running) -> Running:
+    """Every test begins without Services, and so without connections that are remembered for them."""
+    proxied.sync(Snapshot())
+    return proxied
 
 
 @pytest.mark.parametrize("protocol", [TCP, UDP])

@@ -11,6 +11,7 @@ from testbed.proxy.options import ProxyOptions
 
 _MODES = {
     "iptables": ("iptables", "Iptables"),
+    "ipvs": ("ipvs", "IpvsMode"),
     "userspace": ("userspace", "Userspace"),
 }
 

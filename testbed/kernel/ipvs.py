@@ -1,0 +1,193 @@
+"""IP Virtual Server: what it balances, read from /proc/net/ip_vs and changed over generic netlink in bulk.
+
+Source of numbers and meanings: linux/ip_vs.h, net/netfilter/ipvs/ip_vs_ctl.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from pyroute2.netlink.generic.ipvs import (
+    IPVS_CMD_DEL_DEST,
+    IPVS_CMD_DEL_SERVICE,
+    IPVS_CMD_FLUSH,
+    IPVS_CMD_NEW_DEST,
+    IPVS_CMD_NEW_SERVICE,
+    IPVS_CMD_SET_DEST,
+    IPVS_CMD_SET_SERVICE,
+)
+
+from testbed.errors import TestbedError
+from testbed.kernel.netlink import Netlink, attribute, attributes
+
+TABLE = Path("/proc/thread-self/net/ip_vs")
+PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": socket.IPPROTO_SCTP}
+PERSISTENT = 0x1
+MASQUERADE = 0
+"""Forwarding method: destination address translation. Not the default of every client library."""
+_NETLINK_GENERIC, _CTRL, _CTRL_GETFAMILY = 16, 16, 3
+_CTRL_FAMILY_ID, _CTRL_FAMILY_NAME = 1, 2
+_EMPTY: Mapping[tuple[str, int], int] = MappingProxyType({})
+
+Address = tuple[str, int]
+Front = tuple[str, str, int]
+"""Protocol (TCP, UDP, SCTP), address, port."""
+
+
+@dataclass(frozen=True)
+class VirtualServer:
+    """How IPVS serves one front. `persistence`: seconds a client stays with its server, 0 for none."""
+
+    scheduler: str
+    persistence: int = 0
+    servers: Mapping[Address, int] = field(default_factory=lambda: _EMPTY)
+    """Real servers and their weights."""
+
+
+Table = dict[Front, VirtualServer]
+
+
+class Ipvs:
+    """IPVS of the current network namespace. Raises TestbedError where the kernel has none."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(_NETLINK_GENERIC)
+        try:
+            self._family = self._family_id()
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                subprocess.run(["modprobe", "ip_vs"], capture_output=True, check=False)
+            try:
+                self._family = self._family_id()
+            except OSError:
+                raise TestbedError(
+                    "this kernel has no IPVS (module ip_vs); `testbed vm run` brings one that has"
+                ) from None
+
+    def _family_id(self) -> int:
+        name = attribute(_CTRL_FAMILY_NAME, b"IPVS\0")
+        answer = self._netlink.get(_CTRL, struct.pack("=BBH", _CTRL_GETFAMILY, 1, 0) + name)
+        return int(struct.unpack("=H", dict(attributes(answer[4:]))[_CTRL_FAMILY_ID])[0])
+
+    def read(self) -> Table:
+        """Every virtual server with its real servers."""
+        return parse(TABLE.read_text())
+
+    def change(self, have: Mapping[Front, VirtualServer], want: Mapping[Front, VirtualServer]) -> int:
+        """Turn `have` into `want`; returns the number of messages. Raises TestbedError at a failure."""
+        messages = list(differences(have, want))
+        failed = self._netlink.request(
+            (self._family, 0, struct.pack("=BBH", command, 1, 0) + body) for command, _, body in messages
+        )
+        for position, code in failed.items():
+            command, front, _ = messages[position]
+            gone = command in (IPVS_CMD_DEL_DEST, IPVS_CMD_DEL_SERVICE)
+            if gone and code in (errno.ENOENT, errno.ESRCH):
+                continue
+            raise TestbedError(f"IPVS refused a change of {front}: {errno.errorcode.get(code, code)}")
+        return len(messages)
+
+    def flush(self) -> None:
+        """Remove every virtual server."""
+        self._netlink.request([(self._family, 0, struct.pack("=BBH", IPVS_CMD_FLUSH, 1, 0))])
+
+
+def differences(
+    have: Mapping[Front, VirtualServer], want: Mapping[Front, VirtualServer]
+) -> Iterator[tuple[int, Front, bytes]]:
+    """Commands in order: new and changed fronts, new servers before old ones go, then fronts that go."""
+    for front, server in want.items():
+        held = have.get(front)
+        if held is server:
+            continue
+        if held is None:
+            yield IPVS_CMD_NEW_SERVICE, front, _service(front, server)
+        elif (held.scheduler, held.persistence) != (server.scheduler, server.persistence):
+            yield IPVS_CMD_SET_SERVICE, front, _service(front, server)
+        had = held.servers if held else _EMPTY
+        key = _service(front, None)
+        for real, weight in server.servers.items():
+            if real not in had:
+                yield IPVS_CMD_NEW_DEST, front, key + _server(real, weight)
+            elif had[real] != weight:
+                yield IPVS_CMD_SET_DEST, front, key + _server(real, weight)
+        for real in had:
+            if real not in server.servers:
+                yield IPVS_CMD_DEL_DEST, front, key + _server(real, 0)
+    for front in have:
+        if front not in want:
+            yield IPVS_CMD_DEL_SERVICE, front, _service(front, None)
+
+
+def _service(front: Front, server: VirtualServer | None) -> bytes:
+    """IPVS_CMD_ATTR_SERVICE: the key of a front, and with `server` all that it is to be."""
+    protocol, ip, port = front
+    family, raw = _raw(ip)
+    body = (
+        struct.pack("=HHHxxHHHxx", 6, 1, family, 6, 2, PROTOCOLS[protocol])
+        + attribute(3, raw)
+        + attribute(4, struct.pack("!H", port))
+    )
+    if server:
+        flags = PERSISTENT if server.persistence else 0
+        netmask = 0xFFFFFFFF if family == socket.AF_INET else 128
+        body += (
+            attribute(6, server.scheduler.encode() + b"\0")
+            + attribute(7, struct.pack("=II", flags, 0xFFFFFFFF))
+            + attribute(8, struct.pack("=I", server.persistence))
+            + attribute(9, struct.pack("=I", netmask))
+        )
+    return attribute(1, body)
+
+
+def _server(real: Address, weight: int) -> bytes:
+    """IPVS_CMD_ATTR_DEST."""
+    family, raw = _raw(real[0])
+    numbers = struct.pack("=HHIHHIHHIHHI", 8, 3, MASQUERADE, 8, 4, weight, 8, 5, 0, 8, 6, 0)
+    body = attribute(1, raw) + attribute(2, struct.pack("!H", real[1])) + numbers
+    return attribute(2, body + attribute(11, struct.pack("=H", family)))
+
+
+def _raw(ip: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    return family, socket.inet_pton(family, ip)
+
+
+_FRONT = re.compile(r"(TCP|UDP|SCTP) +(\S+) +(\S+) +(?:ops +)?(?:persistent (\d+))?")
+_REAL = re.compile(r"  -> (\S+) +(\S+) +(\d+)")
+
+
+def parse(text: str) -> Table:
+    """/proc/net/ip_vs as a table. Fronts that are firewall marks are left out: they are not a proxy's."""
+    table: Table = {}
+    servers: dict[Address, int] | None = None
+    for line in text.splitlines():
+        if real := _REAL.match(line):
+            if servers is not None and real[2] != "Forward":
+                # another forwarding method is another server; weight -1 has it set right
+                servers[_address(real[1])] = int(real[3]) if real[2] == "Masq" else -1
+        elif front := _FRONT.match(line):
+            servers = {}
+            table[(front[1], *_address(front[2]))] = VirtualServer(front[3], int(front[4] or 0), servers)
+        else:
+            servers = None
+    return table
+
+
+def _address(text: str) -> Address:
+    """`0A600007:0050` or `[2001:db8::1]:0050`."""
+    ip, _, port = text.rpartition(":")
+    if ip.startswith("["):
+        return str(socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, ip[1:-1]))), int(
+            port, 16
+        )
+    return socket.inet_ntop(socket.AF_INET, bytes.fromhex(ip)), int(port, 16)

@@ -1,0 +1,192 @@
+"""IPVS mode: a virtual server for every front, the addresses on kube-ipvs0, and constant rules with sets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyroute2 import IPRoute, NetlinkError
+
+from testbed.errors import TestbedError, UsageError
+from testbed.kernel import addresses, ipset, sysctl
+from testbed.kernel.ipset import IpSet
+from testbed.kernel.ipvs import TABLE, Front, Ipvs, Table, VirtualServer
+from testbed.kernel.ruleset import Wanted
+from testbed.kernel.xtables import Xtables
+from testbed.model.service import Route, ServicePort, Snapshot
+from testbed.proxy.modes.base import Memo, Mode
+from testbed.proxy.modes.chains import rule_set
+from testbed.proxy.modes.ipvs_rules import (
+    JUMPS,
+    SETS,
+    Entry,
+    filter_chains,
+    nat_chains,
+    refusal_rules,
+    set_entries,
+)
+from testbed.proxy.options import ProxyOptions
+
+DEVICE = "kube-ipvs0"
+SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh")
+NODE = ""
+"""Stands for each of the node's addresses in the front of a node port."""
+
+SYSCTLS = {
+    "net.ipv4.vs.conntrack": 1,  # masquerading needs connection tracking
+    "net.ipv4.vs.expire_nodest_conn": 1,
+    "net.ipv4.vs.expire_quiescent_template": 1,
+    "net.ipv4.ip_forward": 1,
+}
+REUSE_FIXED = (5, 9)
+"""Before this kernel, conn_reuse_mode 1 delays or drops reused ports (kubernetes #81775)."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One Service port: fronts with their servers, addresses, set entries and rules."""
+
+    servers: Mapping[Front, VirtualServer]
+    ips: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    refusals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class IpvsState:
+    servers: Table
+    ips: frozenset[str]
+    sets: Mapping[str, IpSet]
+    rules: Wanted
+
+
+def rendered(service: ServicePort, options: ProxyOptions) -> Rendered:
+    """What one Service port needs. Node ports have the address NODE."""
+    protocol = service.protocol.value
+
+    def server(route: Route) -> VirtualServer:
+        reals = {(one.ip, one.port): 1 for one in route.endpoints}
+        return VirtualServer(options.ipvs_scheduler, service.affinity_seconds, reals)
+
+    outside = server(service.external or service.cluster)
+    servers = {(protocol, service.cluster_ip, service.port): server(service.internal)}
+    servers |= {(protocol, ip, service.port): outside for ip in service.public_ips}
+    if service.node_port:
+        servers[(protocol, NODE, service.node_port)] = outside
+    return Rendered(
+        servers,
+        (service.cluster_ip, *service.public_ips),
+        tuple(set_entries(service)),
+        tuple(refusal_rules(service, options)),
+    )
+
+
+class IpvsMode(Mode[IpvsState]):
+    """Keeps virtual servers, addresses, sets and rules, in that order, by their differences."""
+
+    title = "ipvs"
+
+    def __init__(self, options: ProxyOptions) -> None:
+        super().__init__(options)
+        if options.ipvs_scheduler not in SCHEDULERS:
+            known = ", ".join(SCHEDULERS)
+            raise UsageError(f"--ipvs-scheduler {options.ipvs_scheduler!r} is unknown; choose one of {known}")
+        self._memo = Memo(lambda service: rendered(service, options))
+        self._nat = nat_chains(options)
+        self._known: IpvsState | None = None
+
+    def start(self) -> str:
+        self._ipvs = Ipvs()
+        xtables = Xtables()
+        self._rules = rule_set(xtables)
+        for name, value in SYSCTLS.items():
+            sysctl.put(name, value)
+        release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+        if release < REUSE_FIXED:
+            sysctl.put("net.ipv4.vs.conn_reuse_mode", 0)
+        return f"{xtables.version}, scheduler {self.options.ipvs_scheduler}, {make_device()}"
+
+    def render(self, snapshot: Snapshot) -> IpvsState:
+        every = self._memo.of(snapshot)
+        servers: Table = {}
+        entries: dict[str, set[str]] = {name: set() for name in SETS}
+        for one in every:
+            for (protocol, ip, port), server in one.servers.items():
+                for address in (ip,) if ip != NODE else snapshot.node_port_ips:
+                    servers[(protocol, address, port)] = server
+            for name, entry in one.entries:
+                entries[name].add(entry)
+        refusals = [rule for one in every for rule in one.refusals]
+        # an external IP that is a node's own stays the node's (kubernetes #59976)
+        ips = frozenset(ip for one in every for ip in one.ips) - set(snapshot.node_port_ips)
+        entries["KUBE-IPVS-IPS"] -= set(snapshot.node_port_ips)
+        rules = Wanted({"nat": self._nat, "filter": filter_chains(refusals)}, JUMPS)
+        return IpvsState(
+            servers,
+            ips,
+            {name: IpSet(SETS[name], frozenset(found)) for name, found in entries.items()},
+            rules,
+        )
+
+    def sync(self, state: IpvsState, *, repair: bool = False) -> int:
+        """Rules come last: while another mode's rules translate, the servers are being set up behind them."""
+        known = self._read() if repair or self._known is None else self._known
+        self._known = None
+        changes = ipset.change(known.sets, state.sets)
+        changes += self._ipvs.change(known.servers, state.servers)
+        add, remove = state.ips - known.ips, known.ips - state.ips
+        if add or remove:
+            addresses.change(DEVICE, add=add, remove=remove)
+        changes += len(add) + len(remove) + self._rules.apply(state.rules, repair=repair)
+        self._known = state
+        return changes
+
+    def _read(self) -> IpvsState:
+        make_device()
+        sets = ipset.read("KUBE-")
+        ips = frozenset(addresses.on_interface(DEVICE))
+        return IpvsState(own_servers(self._ipvs.read(), ips, sets), ips, sets, Wanted())
+
+    @classmethod
+    def cleanup(cls) -> None:
+        sets = ipset.read("KUBE-")
+        if TABLE.exists():
+            ips = frozenset(addresses.on_interface(DEVICE))
+            ipvs = Ipvs()
+            ipvs.change(own_servers(ipvs.read(), ips, sets), {})
+        if addresses.index_of(DEVICE):
+            with IPRoute() as ip:
+                ip.link("del", index=addresses.index_of(DEVICE))
+        ipset.destroy([name for name in sets if name in SETS])
+
+
+def own_servers(table: Table, ips: frozenset[str], sets: Mapping[str, IpSet]) -> Table:
+    """Those of `table` that this mode made: on the device's addresses, or on a node port of the sets."""
+    node_ports = {
+        (protocol, int(port))
+        for protocol in ("TCP", "UDP", "SCTP")
+        if (found := sets.get(f"KUBE-NODE-PORT-{protocol}"))
+        for port in found.entries
+    }
+    return {
+        front: server
+        for front, server in table.items()
+        if front[1] in ips or (front[0], front[2]) in node_ports
+    }
+
+
+def make_device() -> str:
+    """The link that holds the Services' addresses; it stays down, so that nobody asks it for them.
+
+    A kernel without dummy links gets a bridge without ports: it holds addresses as well.
+    """
+    if addresses.index_of(DEVICE):
+        return f"{DEVICE} is there"
+    with IPRoute() as ip:
+        for kind in ("dummy", "bridge"):
+            with contextlib.suppress(NetlinkError):
+                ip.link("add", ifname=DEVICE, kind=kind)
+                return f"{DEVICE} is a {kind}"
+    raise TestbedError(f"{DEVICE} cannot be made: this kernel has neither dummy nor bridge links")
