@@ -14,12 +14,16 @@ from testbed.bench import environments, objects, prober
 from testbed.bench.measures import DIRECT, Plan
 from testbed.bench.prober import Address
 from testbed.bench.progress import Progress
+from testbed.bench.quiet import settle
 from testbed.bench.record import Cell, Programming, Run
 from testbed.bench.sampling import Column, sample, spread
 from testbed.bench.stage import BACKENDS, Lab, grow, in_order, listed, stage
 from testbed.bench.statistics import median
 from testbed.kernel.netns import Worker
 from testbed.model.topology import CONTROL_PLANE
+
+SETTLE = 60.0
+"""Seconds that the cluster gets to become quiet after a step; what is left then stands in the report."""
 
 UP, PER_SERVICE, PER_SAMPLE = 4.0, 0.008, 0.0007
 """Guessed seconds of work, for the time left: the cluster; a Service in all modes; a sample of each kind."""
@@ -48,6 +52,7 @@ def collect(plan: Plan) -> Run:
     )
     progress.step(f"bringing up a cluster with a node for each of {', '.join(plan.modes)}")
     cells: list[Cell] = []
+    busy = 0.0
     programming: list[Programming] = []
     with stage(plan.modes) as lab:
         progress.advance(UP, "")
@@ -56,12 +61,15 @@ def collect(plan: Plan) -> Run:
             added = size - len(lab.addresses)
             programming += asyncio.run(grow(lab, plan.modes, size))
             progress.advance(added * PER_SERVICE, "")
+            progress.step(f"{size:,} Services: waiting for the cluster to settle")
+            busy = max(busy, settle((machine.init_pid for machine in lab.cluster.machines), SETTLE))
             progress.step(f"{size:,} Services: sampling in {plan.blocks} rounds")
             columns = _columns(lab, plan, size)
             after = partial(progress.advance, per_round, f"{size:,} Services: sampling")
             cells += sample(name, size, columns, plan, after)
         facts = environments.facts() | _cluster_facts(lab)
         facts["load at the end"] = f"{os.getloadavg()[0]:.1f} of {os.cpu_count()} CPUs"
+        facts["the cluster's own load"] = f"{busy:.0%} of a CPU or less when sampling began"
         costs = lab.workers[DIRECT].call(prober.overhead, 200)
     return Run(
         name,
@@ -108,5 +116,5 @@ def _cluster_facts(lab: Lab) -> dict[str, str]:
 
 def quick(plan: Plan, environment: str) -> Plan:
     """Sample counts that keep a whole run to a few minutes: fewer where code is translated and slow."""
-    rounds, samples = {"native": (40, 15)}.get(environment, (20, 12))
+    rounds, samples = {"native": (50, 18)}.get(environment, (20, 12))
     return replace(plan, blocks=rounds, samples=samples)
