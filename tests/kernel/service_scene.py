@@ -155,6 +155,7 @@ def scene() -> Iterator[Scene]:
 def _wire(at: dict[str, Worker]) -> None:
     node = at["node"]
     node.call(shell, "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0")
+    node.call(shell, "sysctl -qw net.ipv4.icmp_ratelimit=0")  # every refusal is told, not one a second
     node.call(
         shell,
         f"ip link add uplink type veth peer name eth0 netns {at['client'].pid};"
