@@ -1,33 +1,41 @@
-"""Processor time of a tree of processes, against a child that burns some."""
+"""Processor time of a tree of processes, against a grandchild that burns some."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 
+import pytest
+
 from testbed.bench.quiet import SHARE, cpu_seconds, settle
 
-BURN = "import time, sys\nwhile time.process_time() < {}: pass\nprint('done', flush=True)\nsys.stdin.read()"
+BURN = "import sys, time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\n"
+THEN = {"busy": "while True: pass", "idle": "sys.stdin.read()"}
 
 
-def child(seconds):
-    command = ["sh", "-c", '"$0" -c "$1"; :', sys.executable, BURN.format(seconds)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+@pytest.fixture
+def tree():
+    """Starts a shell with a child that has burnt half a second and is then "busy" or "idle"; ends it."""
+    with contextlib.ExitStack() as stack:
+
+        def start(then):
+            command = ["sh", "-c", '"$0" -c "$1"; :', sys.executable, BURN + THEN[then]]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            process = stack.enter_context(subprocess.Popen(command, start_new_session=True, **pipes))
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+            process.stdout.readline()
+            return process.pid
+
+        yield start
 
 
-def test_the_time_of_a_grandchild_counts():
-    with child(0.5) as process:
-        process.stdout.readline()
-        assert 0.4 <= cpu_seconds([process.pid]) <= 5
-        assert cpu_seconds([os.getpid()]) >= cpu_seconds([process.pid])
-        process.stdin.close()
-    assert cpu_seconds([process.pid]) == 0
+def test_the_time_of_a_grandchild_counts(tree):
+    used = cpu_seconds([tree("idle")])
+    assert 0.4 <= used <= 5
+    assert cpu_seconds([os.getpid()]) >= used
 
 
-def test_settling_waits_for_quiet_or_the_deadline():
-    with child(3600) as busy:
-        assert settle([busy.pid], deadline=0) > SHARE
-        subprocess.run(["pkill", "-P", str(busy.pid)], check=True)
-    with child(0) as quiet:
-        quiet.stdout.readline()
-        assert settle([quiet.pid], deadline=30) <= SHARE
-        quiet.stdin.close()
+def test_who_is_busy_never_settles_and_who_is_idle_does(tree):
+    assert settle([tree("busy")], deadline=0) > SHARE
+    assert settle([tree("idle")], deadline=30) <= SHARE
