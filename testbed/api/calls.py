@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from testbed.api import selectors
+from testbed.api import protobuf, selectors
 from testbed.api.objects import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
 from testbed.api.selectors import Requirement
@@ -113,12 +113,14 @@ def verb_of(method: str, target: Target, query: Mapping[str, str]) -> str:
 
 
 def decode(body: bytes, content_type: str) -> Any:
-    """A body in JSON or YAML. Raises StatusError 400 when it does not parse, 415 for other types."""
+    """A body in JSON, YAML or protobuf. Raises StatusError 400 if malformed, 415 for other types."""
     if content_type in ("", "application/json") or content_type.endswith("+json"):
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise bad_request(f"couldn't get version/kind; json parse error: {error}") from None
+    if content_type == protobuf.CONTENT_TYPE:
+        return protobuf.decode(body)
     if content_type.endswith("yaml"):
         import yaml
 

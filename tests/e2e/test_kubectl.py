@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -436,6 +437,43 @@ def test_services_of_all_kinds(api: Api, namespace: str) -> None:
     assert "already allocated" in api.refused("create", "-f", "-", *here, stdin=again)
     api.out("delete", "service", "chosen", *here)
     api.out("create", "-f", "-", *here, stdin=again)
+
+
+def test_the_create_commands_which_speak_protobuf(api: Api, namespace: str) -> None:
+    """kubectl sends these in protobuf; what is stored is what its own dry run shows in JSON."""
+    here = ("-n", namespace)
+    for words in (
+        ("configmap", "c", "--from-literal=a=b"),
+        ("secret", "generic", "s", "--from-literal=p=q"),
+        ("serviceaccount", "sa"),
+        ("deployment", "d", "--image=nginx", "--port=80", "--replicas=0", "--", "sleep", "5"),
+        ("job", "j", "--image=busybox", "--", "true"),
+        ("service", "clusterip", "plain", "--tcp=80:8080", "--clusterip=10.96.100.100"),
+        ("service", "clusterip", "headless", "--tcp=80:http", "--clusterip=None"),
+        ("service", "nodeport", "np", "--tcp=80", "--node-port=30777"),
+        ("service", "externalname", "en", "--external-name=example.com"),
+    ):
+        sent = json.loads(api.out("create", "--dry-run=client", "-o", "json", *here, *words))
+        name = api.out("create", "-o", "name", *here, *words).strip()
+        stored = api.json("get", name, *here)
+        assert_within(sent, stored, name)
+    api.out("create", "namespace", f"{namespace}-other")
+    api.out("delete", "deployments,jobs", "--all", *here)
+
+
+def assert_within(sent: Any, stored: Any, where: str) -> None:
+    """All that was sent is stored; the server may have added to it."""
+    if isinstance(sent, dict):
+        for key, value in sent.items():
+            if value not in (None, {}) and key != "status":
+                assert key in stored, f"{where}.{key}"
+                assert_within(value, stored[key], f"{where}.{key}")
+    elif isinstance(sent, list):
+        assert len(sent) == len(stored), where
+        for at, value in enumerate(sent):
+            assert_within(value, stored[at], f"{where}[{at}]")
+    else:
+        assert sent == stored, where
 
 
 def test_a_scheduled_pod_ends_gracefully(api: Api, namespace: str) -> None:

@@ -1,0 +1,174 @@
+"""Objects in Kubernetes' protobuf form, decoded: what `kubectl create namespace|secret|deployment|…` sends.
+
+Only what kubectl's own create commands send is known; all else is refused, and clients send JSON instead.
+Field numbers are those of k8s.io/api's `generated.proto`; the envelope is runtime.Unknown.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+from testbed.api.status import StatusError, bad_request, unsupported_media_type
+
+Object = dict[str, Any]
+
+CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
+_MAGIC = b"k8s\x00"
+
+# A message is lines of "number field form". Forms: text, number, flag are left out when empty, as in JSON;
+# number?, flag? are pointers and kept; texts a list; labels, blobs, amounts are maps from text to text, bytes
+# and quantities; port is an IntOrString; time is never sent by a creator; a capital letter starts the name of
+# another message, [Name] is a list of them.
+_SOURCE = {
+    "ObjectMeta": "1 name text, 2 generateName text, 3 namespace text, 8 creationTimestamp time, "
+    "11 labels labels, 12 annotations labels, 14 finalizers texts",
+    "LabelSelector": "1 matchLabels labels",
+    "Namespace": "1 metadata ObjectMeta, 2 spec NamespaceSpec, 3 status Nothing",
+    "NamespaceSpec": "1 finalizers texts",
+    "Nothing": "",
+    "ConfigMap": "1 metadata ObjectMeta, 2 data labels, 3 binaryData blobs, 4 immutable flag?",
+    "Secret": "1 metadata ObjectMeta, 2 data blobs, 3 type text, 4 stringData labels, 5 immutable flag?",
+    "ServiceAccount": "1 metadata ObjectMeta, 4 automountServiceAccountToken flag?",
+    "Service": "1 metadata ObjectMeta, 2 spec ServiceSpec, 3 status ServiceStatus",
+    "ServiceStatus": "1 loadBalancer Nothing",
+    "ServiceSpec": "1 ports [ServicePort], 2 selector labels, 3 clusterIP text, 4 type text, "
+    "5 externalIPs texts, 7 sessionAffinity text, 8 loadBalancerIP text, 9 loadBalancerSourceRanges texts, "
+    "10 externalName text, 11 externalTrafficPolicy text, 12 healthCheckNodePort number, "
+    "13 publishNotReadyAddresses flag, "
+    "17 ipFamilyPolicy text, 18 clusterIPs texts, 19 ipFamilies texts, 22 internalTrafficPolicy text",
+    "ServicePort": "1 name text, 2 protocol text, 3 port number, 4 targetPort port, 5 nodePort number, "
+    "6 appProtocol text",
+    "Deployment": "1 metadata ObjectMeta, 2 spec DeploymentSpec, 3 status Nothing",
+    "DeploymentSpec": "1 replicas number?, 2 selector LabelSelector, 3 template PodTemplateSpec, "
+    "4 strategy DeploymentStrategy, 5 minReadySeconds number, 6 revisionHistoryLimit number?, 7 paused flag, "
+    "9 progressDeadlineSeconds number?",
+    "DeploymentStrategy": "1 type text",
+    "Job": "1 metadata ObjectMeta, 2 spec JobSpec, 3 status Nothing",
+    "JobSpec": "1 parallelism number?, 2 completions number?, 6 template PodTemplateSpec, "
+    "7 backoffLimit number?",
+    "PodTemplateSpec": "1 metadata ObjectMeta, 2 spec PodSpec",
+    "PodSpec": "2 containers [Container], 3 restartPolicy text, 4 terminationGracePeriodSeconds number?, "
+    "6 dnsPolicy text, 7 nodeSelector labels, 8 serviceAccountName text, 9 serviceAccount text, "
+    "10 nodeName text, 11 hostNetwork flag, 14 securityContext Nothing, 16 hostname text, "
+    "17 subdomain text, 19 schedulerName text",
+    "Container": "1 name text, 2 image text, 3 command texts, 4 args texts, 5 workingDir text, "
+    "6 ports [ContainerPort], 7 env [EnvVar], 8 resources ResourceRequirements, "
+    "13 terminationMessagePath text, 14 imagePullPolicy text, "
+    "16 stdin flag, 17 stdinOnce flag, 18 tty flag, 20 terminationMessagePolicy text",
+    "ContainerPort": "1 name text, 2 hostPort number, 3 containerPort number, 4 protocol text, 5 hostIP text",
+    "EnvVar": "1 name text, 2 value text",
+    "ResourceRequirements": "1 limits amounts, 2 requests amounts",
+}
+_KINDS = {
+    ("v1", "Namespace"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("v1", "ServiceAccount"),
+    ("v1", "Service"),
+    ("apps/v1", "Deployment"),
+    ("batch/v1", "Job"),
+}
+
+
+def _parsed(source: str) -> dict[int, tuple[str, str]]:
+    fields = {}
+    for line in filter(None, (part.strip() for part in source.split(","))):
+        number, name, form = line.split()
+        fields[int(number)] = (name, form)
+    return fields
+
+
+_MESSAGES = {name: _parsed(source) for name, source in _SOURCE.items()}
+
+
+def decode(body: bytes) -> Object:
+    """The object in a body. Raises StatusError 400 when it is cut short, 415 for what is not known."""
+    if not body.startswith(_MAGIC):
+        raise bad_request("the object provided is not in Kubernetes' protobuf form")
+    try:
+        envelope = dict(_fields(body[len(_MAGIC) :]))
+        identity = dict(_fields(envelope.get(1, b"")))
+        version, kind = (identity.get(number, b"").decode() for number in (1, 2))
+        if (version, kind) not in _KINDS:
+            raise _unknown(f"{version} {kind}")
+        return {"apiVersion": version, "kind": kind} | _message(kind, envelope.get(2, b""))
+    except (IndexError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise bad_request(f"the protobuf object is malformed: {error}") from None
+
+
+def _unknown(what: str) -> StatusError:
+    error = unsupported_media_type(CONTENT_TYPE, ("application/json", "application/yaml"))
+    error.message += f" ({what} is not known in protobuf form)"
+    return error
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a message on the wire: numbers as int, all else as bytes."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        if tag & 7 == 0:
+            value, at = _varint(data, at)
+            yield tag >> 3, value
+        elif tag & 7 == 2:
+            size, at = _varint(data, at)
+            if at + size > len(data):
+                raise IndexError("it ends inside a field")
+            yield tag >> 3, data[at : at + size]
+            at += size
+        else:
+            raise TypeError(f"wire type {tag & 7} in field {tag >> 3}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _message(name: str, data: bytes) -> Object:
+    result: Object = {}
+    for number, value in _fields(data):
+        field, form = _MESSAGES[name].get(number, ("", ""))
+        if form:
+            _take(result, field, form, value)
+        elif value:
+            raise _unknown(f"field {number} of {name}")
+    return result
+
+
+def _take(result: Object, field: str, form: str, value: Any) -> None:
+    """Put one field's value where it belongs."""
+    if form.startswith("["):
+        result.setdefault(field, []).append(_message(form[1:-1], value))
+    elif form[0].isupper():
+        result[field] = _message(form, value)
+    elif form in ("labels", "blobs", "amounts"):
+        pair = dict(_fields(value))
+        result.setdefault(field, {})[pair.get(1, b"").decode()] = _MAP_VALUES[form](pair.get(2, b""))
+    elif form == "texts":
+        result.setdefault(field, []).append(value.decode())
+    elif form == "port":
+        parts = dict(_fields(value))
+        result[field] = parts.get(3, b"").decode() if parts.get(1) else parts.get(2, 0)
+    elif form == "text":
+        if value:
+            result[field] = value.decode()
+    elif form in ("number", "number?"):
+        if value or form == "number?":
+            result[field] = value - (1 << 64) if value >> 63 else value
+    elif form in ("flag", "flag?") and (value or form == "flag?"):
+        result[field] = bool(value)
+
+
+_MAP_VALUES: dict[str, Any] = {
+    "labels": lambda data: data.decode(),
+    "blobs": lambda data: base64.b64encode(data).decode(),
+    "amounts": lambda data: dict(_fields(data)).get(1, b"").decode(),
+}
