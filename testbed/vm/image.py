@@ -7,6 +7,7 @@ the emulated CPU would pay for that.
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import subprocess
@@ -43,7 +44,7 @@ def images() -> list[tuple[Path, list[Path]]]:
     wanted = {"python": interpreter_trees(), "testbed": [PACKAGE]}
     found = [(_image(kind, trees), trees) for kind, trees in wanted.items()]
     for kind in wanted:
-        cache.keep_newest(f"image/{kind}-*", 3)
+        cache.keep_newest(f"image/{kind}-*", 2)
     return found
 
 
@@ -82,6 +83,10 @@ def _files(tree: Path, skipped: set[str]) -> Iterator[tuple[str, os.stat_result]
 
 
 def _squash(trees: Sequence[Path], target: Path) -> None:
+    for tree in trees:
+        # In the guest nothing can be written beside a module: it would be compiled anew by each process.
+        if tree == PACKAGE or tree.is_relative_to(sys.prefix):
+            compileall.compile_dir(tree, quiet=2)
     unneeded = [f"--exclude={path}" for path in _skipped(trees)]
     with subprocess.Popen(["tar", "-cP", "--anchored", *unneeded, *trees], stdout=subprocess.PIPE) as archive:
         plain = ["-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-no-progress", "-quiet"]

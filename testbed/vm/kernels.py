@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import platform
 import re
 import struct
 import subprocess
@@ -52,7 +53,7 @@ def default() -> Kernel:
     """The distribution's current generic kernel, downloaded on first use (about 70 MB) and kept in the
     cache.
     """
-    return _open(cache.made(cache.directory() / "kernel" / "generic", _fetch), "Debian")
+    return _open(cache.made(cache.directory() / "kernel" / "generic", _fetch), _distribution())
 
 
 def named(path: Path) -> Kernel:
@@ -69,6 +70,10 @@ def named(path: Path) -> Kernel:
     raise UsageError(
         f"no modules for {path}: unpack the kernel's package so that lib/modules/{version} lies beside boot/"
     )
+
+
+def _distribution() -> str:
+    return platform.freedesktop_os_release()["NAME"].split()[0]
 
 
 def _open(root: Path, origin: str) -> Kernel:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed.errors import TestbedError
+from testbed.errors import TestbedError, UsageError
 
 
 def depends(package: str) -> list[str]:
     """The names that `package` depends on directly; empty when apt does not know it."""
+    if shutil.which("apt-cache") is None:
+        raise UsageError("no apt here to fetch a kernel with: name one with --kernel PATH")
     done = subprocess.run(["apt-cache", "depends", package], capture_output=True, text=True, check=False)
     return re.findall(r"^\s*\|?Depends: ([^<\s]\S*)", done.stdout, re.MULTILINE)
 

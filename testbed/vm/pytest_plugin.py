@@ -58,6 +58,7 @@ class Placement:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
+        self.here = VM if vm.inside() else NATIVE  # asked once: a test may change the environment
         self.wanted: str = config.getoption("--env")
         self.moved: dict[str, pytest.Item] = {}
         self.refused: dict[str, str] = {}
@@ -70,7 +71,7 @@ class Placement:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """The tests of the VM go last, in their order."""
         self.collected = [item.nodeid for item in items]
-        if vm.inside():
+        if self.here == VM:
             return
         for item in items:
             if item.get_closest_marker("moves_itself"):
@@ -107,7 +108,7 @@ class Placement:
         receiver.run(command, timeout=float(self.config.getini("vm_timeout")))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        where = VM if vm.inside() or report.nodeid in self.moved else NATIVE
+        where = VM if report.nodeid in self.moved else self.here
         where = str(dict(report.user_properties).get("environment", where))  # of one that moves itself
         if report.skipped and not hasattr(report, "wasxfail"):
             self.not_run[report.nodeid] = f"skipped: {reason(report)}"

@@ -23,6 +23,12 @@ from testbed.errors import TestbedError, UsageError
 from testbed.vm import accel, cache, image, initramfs, job, kernels
 
 PROGRAM = "qemu-system-x86_64"
+REQUIRED = {
+    PROGRAM: "qemu-system-x86",
+    "mksquashfs": "squashfs-tools",
+    "depmod": "kmod",
+    "setpriv": "util-linux",
+}
 MEMORY = 2048  # MiB
 CPUS = 2
 FOLLOW = 0.02  # s between two looks at the guest's output files
@@ -65,10 +71,7 @@ def run(
     process's own. `watch` is called some fifty times a second while the machine runs. Raises UsageError when
     the machine lacks QEMU, TestbedError when the VM dies or has not ended after `timeout` seconds.
     """
-    if not argv:
-        raise UsageError("no command for the VM: testbed vm run -- ARGV…")
-    if shutil.which(PROGRAM) is None:
-        raise UsageError(f"no {PROGRAM}: apt-get install qemu-system-x86")
+    _refuse(argv, rw)
     chosen = kernels.named(Path(kernel)) if kernel else kernels.default()
     cwd = Path.cwd()
     shares = _outermost([cwd, *(Path(path).resolve() for path in rw)])
@@ -104,6 +107,19 @@ def run(
         cause = [line for line in lines if "Kernel panic" in line] or lines[-3:] or ["no message"]
         raise TestbedError(f"the VM died before the command ended: {' / '.join(cause)}")
     return int(status)
+
+
+def _refuse(argv: Sequence[str], rw: Sequence[Path | str]) -> None:
+    if not argv:
+        raise UsageError("no command for the VM: testbed vm run -- ARGV…")
+    if os.environ.get(job.INSIDE) == "vm":
+        raise UsageError("this is a VM already: run the command as it is")
+    for program, package in REQUIRED.items():
+        if shutil.which(program) is None:
+            raise UsageError(f"a VM needs {program}: apt-get install {package}, or make setup")
+    for path in rw:
+        if not Path(path).is_dir():
+            raise UsageError(f"cannot share {path}: no such directory")
 
 
 def machine(
