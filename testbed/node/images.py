@@ -32,7 +32,6 @@ http {
         root /usr/share/nginx/html;
         index index.html;
     }
-    include /etc/nginx/conf.d/*.conf;
 }
 """
 
