@@ -33,7 +33,6 @@ PORT_UNREACHABLE = (3, 3)
 class Packet:
     """A captured packet. Addresses are text; ports are 0 for ICMP. `quoted`: what an ICMP error is about."""
 
-    outgoing: bool
     protocol: str
     source: str
     source_port: int
@@ -58,9 +57,9 @@ class Sniffer:
         _attach(self.socket, port_filter(sorted(ports)))
         self.drain()  # what came before the filter was in place
 
-    def read(self) -> list[Packet]:
-        """What came since the last time."""
-        return [dissect(data, outgoing=direction == PACKET_OUTGOING) for data, direction in self._waiting()]
+    def read(self) -> list[bytes]:
+        """What came in since the last time; what this namespace sent is left out."""
+        return [data for data, direction in self._waiting() if direction != PACKET_OUTGOING]
 
     def drain(self) -> None:
         """Forget what came since the last time."""
@@ -87,22 +86,22 @@ class Sniffer:
         self.close()
 
 
-def dissect(data: bytes, *, outgoing: bool) -> Packet:
+def dissect(data: bytes) -> Packet:
     """An IPv4 packet from its bytes."""
-    return _packet(IP(data), outgoing)
+    return _packet(IP(data))
 
 
-def _packet(ip: IP, outgoing: bool) -> Packet:
+def _packet(ip: IP) -> Packet:
     below = ip.payload
-    if ICMP in ip and not isinstance(ip, QuotedIP):
-        quoted = _packet(below.payload, outgoing) if isinstance(below.payload, QuotedIP) else None
-        return Packet(outgoing, "ICMP", ip.src, 0, ip.dst, 0, icmp=(below.type, below.code), quoted=quoted)
+    if isinstance(below, ICMP) and not isinstance(ip, QuotedIP):
+        quoted = _packet(below.payload) if isinstance(below.payload, QuotedIP) else None
+        return Packet("ICMP", ip.src, 0, ip.dst, 0, icmp=(below.type, below.code), quoted=quoted)
     if isinstance(below, TCP | UDP):
         flags = int(below.flags) if isinstance(below, TCP) else 0
         name = "TCP" if isinstance(below, TCP) else "UDP"
         payload = bytes(below.payload)
-        return Packet(outgoing, name, ip.src, below.sport, ip.dst, below.dport, flags, payload)
-    return Packet(outgoing, str(ip.proto), ip.src, 0, ip.dst, 0)
+        return Packet(name, ip.src, below.sport, ip.dst, below.dport, flags, payload)
+    return Packet(str(ip.proto), ip.src, 0, ip.dst, 0)
 
 
 Instruction = tuple[int, int, int, int]

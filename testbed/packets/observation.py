@@ -43,14 +43,14 @@ def observe(
     at_sender: Sequence[Packet],
     at_backends: Mapping[str, Sequence[Packet]],
 ) -> Observation:
-    """Put the socket's word and the packets together."""
+    """Put the socket's word and the packets that came in together."""
     arrivals = {
         Arrival(name, packet.to, packet.port, packet.source, packet.source_port)
         for name, packets in at_backends.items()
         for packet in packets
-        if not packet.outgoing and question.token in packet.payload and packet.port != question.source_port
+        if question.token in packet.payload and packet.port != question.source_port
     }
-    back = [packet for packet in at_sender if not packet.outgoing and packet.port == question.source_port]
+    back = [packet for packet in at_sender if packet.port == question.source_port]
     errors = [packet for packet in at_sender if _is_error_about(packet, question.source_port)]
     fate, refuser = _fate(answer, back, errors)
     return Observation(
@@ -65,7 +65,7 @@ def observe(
 
 def _is_error_about(packet: Packet, source_port: int) -> bool:
     """Destination unreachable; a router's redirect, say, refuses nothing."""
-    unreachable = packet.icmp[0] == PORT_UNREACHABLE[0] and not packet.outgoing
+    unreachable = packet.icmp[0] == PORT_UNREACHABLE[0]
     return unreachable and packet.quoted is not None and packet.quoted.source_port == source_port
 
 

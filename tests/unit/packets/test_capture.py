@@ -10,9 +10,9 @@ from testbed.packets.capture import ETH_P_IP, RST, Instruction, dissect, port_fi
 
 def test_tcp() -> None:
     data = bytes(IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=1234, dport=80, flags="RA") / b"hello")
-    packet = dissect(data, outgoing=True)
+    packet = dissect(data)
     assert (packet.protocol, packet.source, packet.source_port) == ("TCP", "10.0.0.1", 1234)
-    assert (packet.to, packet.port, packet.payload, packet.outgoing) == ("10.0.0.2", 80, b"hello", True)
+    assert (packet.to, packet.port, packet.payload) == ("10.0.0.2", 80, b"hello")
     assert packet.flags & RST
 
 
@@ -20,7 +20,7 @@ def test_tcp() -> None:
 def test_an_icmp_error_tells_what_it_is_about(name: str, layer: type) -> None:
     about = IP(src="10.0.0.1", dst="10.96.0.1") / layer(sport=1234, dport=80)
     data = bytes(IP(src="10.0.0.9", dst="10.0.0.1") / ICMP(type=3, code=3) / about)
-    packet = dissect(data, outgoing=False)
+    packet = dissect(data)
     assert (packet.protocol, packet.icmp, packet.source) == ("ICMP", (3, 3), "10.0.0.9")
     assert packet.quoted
     assert (packet.quoted.protocol, packet.quoted.to, packet.quoted.port) == (name, "10.96.0.1", 80)
