@@ -13,7 +13,7 @@ from testbed.api import protobuf, selectors
 from testbed.api.objects import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
 from testbed.api.selectors import Requirement
-from testbed.api.status import bad_request, unsupported_media_type
+from testbed.api.status import bad_request, method_not_allowed, unsupported_media_type
 from testbed.api.store import Key, Record
 from testbed.api.table import Form
 
@@ -21,6 +21,7 @@ Object = dict[str, Any]
 
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 _BODY_TYPES = ("application/json", "application/yaml")
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _TRUE = ("1", "true", "True", "TRUE", "t", "T")
 
 
@@ -103,13 +104,14 @@ def parse_path(path: str) -> Target | None:
 
 
 def verb_of(method: str, target: Target, query: Mapping[str, str]) -> str:
-    """Kubernetes' verb for an HTTP method: what rules of access speak of."""
+    """Kubernetes' verb for an HTTP method: what rules of access speak of. Raises StatusError 405."""
+    if method not in _VERBS:
+        raise method_not_allowed()
     if method == "GET" and not target.name:
         return "watch" if query.get("watch") in _TRUE else "list"
     if method == "DELETE" and not target.name:
         return "deletecollection"
-    verbs = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-    return verbs.get(method, method.lower())
+    return _VERBS[method]
 
 
 def decode(body: bytes, content_type: str) -> Any:

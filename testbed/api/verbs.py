@@ -71,8 +71,6 @@ class Verbs:
         known = (*target.kind.subresources, *(["status"] if target.kind.status else []))
         if target.subresource and target.subresource not in known:
             raise no_such_path()
-        if call.verb not in self._by_verb:
-            raise method_not_allowed()
         code, data = await self._by_verb[call.verb](call)
         return code, self._formed(call, data) if call.form.convert and code < 300 else data
 

@@ -1,0 +1,362 @@
+"""The server as a whole, over TLS: what it refuses and how, streams, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from testbed.api import pki
+from testbed.api.server import Server, Settings
+from testbed.client import ApiError, Client, Informer
+from testbed.client.kubeconfig import Access, load
+from testbed.model.resources import CONFIG_MAPS, NODES, PODS, SERVICES
+
+DEADLINE = 20.0
+Scenario = Callable[[Client], Awaitable[None]]
+MAPS = CONFIG_MAPS.path("default")
+
+
+def config_map(name: str, value: str = "", **labels: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "default", "labels": labels},
+        "data": {"value": value},
+    }
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Callable[[Scenario], None]:
+    """Run a scenario against a server of its own; the server must end well, and on time, on SIGTERM."""
+    authority = pki.ensure_authority(tmp_path / "pki")
+    certificate, key = pki.issue_server(authority, "kube-apiserver", ["127.0.0.1"]).write(tmp_path, "server")
+    admin = pki.issue_client(authority, "admin", ["system:masters"])
+    admin.write(tmp_path, "admin")
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[Client]:
+        inherited = socket.create_server(("127.0.0.1", 0))
+        address = inherited.getsockname()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        settings = Settings(
+            db=tmp_path / "db",
+            certificate=certificate,
+            key=key,
+            advertise=IPv4Address("192.0.2.1"),
+            client_ca=tmp_path / "pki" / "ca.crt",
+            kubelet_certificate=tmp_path / "admin.crt",
+            kubelet_key=tmp_path / "admin.key",
+            bind_address="127.0.0.1",
+            port=port,
+            listen_fds=[inherited.detach()],
+        )
+        server = asyncio.create_task(Server(settings).run())
+        config = pki.write_kubeconfig(
+            tmp_path / "config",
+            f"https://127.0.0.1:{address[1]}",
+            authority.pem,
+            admin.certificate,
+            admin.key,
+        )
+        async with Client.from_kubeconfig(config) as client:
+            async with asyncio.timeout(DEADLINE):
+                while "ok" not in await asyncio.gather(
+                    client.request("GET", "/readyz"), return_exceptions=True
+                ):
+                    await asyncio.sleep(0.01)
+            own = Access(f"https://127.0.0.1:{port}", load(config).tls)
+            async with Client(own) as other:
+                assert await other.request("GET", "/readyz") == "ok"
+            yield client
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(server, DEADLINE)
+
+    def run(scenario: Scenario) -> None:
+        async def main() -> None:
+            async with running() as client:
+                await scenario(client)
+
+        asyncio.run(main())
+
+    return run
+
+
+async def raw(client: Client, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
+    """A request as it is, beside the client's own ways."""
+    assert client._session
+    url = client.access.server + path
+    async with client._session.request(
+        method, url, data=io.BytesIO(body) if body else None, headers=headers
+    ) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "code", "reason"),
+    [
+        ("POST", MAPS, b"{", JSON, 400, "BadRequest"),
+        ("POST", MAPS, b"[]", JSON, 400, "BadRequest"),
+        ("POST", MAPS, b"null", JSON, 400, "BadRequest"),
+        ("POST", MAPS, b"a: [", {"Content-Type": "application/yaml"}, 400, "BadRequest"),
+        ("POST", MAPS, b"x", {"Content-Type": "text/csv"}, 415, "UnsupportedMediaType"),
+        ("POST", MAPS, b'{"kind":"Pod","metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
+        ("POST", MAPS, b'{"apiVersion":"v2","metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
+        ("POST", MAPS, b'{"metadata":{"name":"a","namespace":"b"}}', JSON, 400, "BadRequest"),
+        ("POST", MAPS, b'{"metadata":{"name":"a","resourceVersion":"1"}}', JSON, 400, "BadRequest"),
+        ("POST", MAPS, b'{"metadata":{}}', JSON, 422, "Invalid"),
+        ("POST", MAPS, b'{"metadata":{"name":"a","labels":{"k":1}}}', JSON, 422, "Invalid"),
+        ("POST", MAPS, b"x" * (4 << 20), JSON, 413, "RequestEntityTooLarge"),
+        ("POST", f"{MAPS}?dryRun=Some", b'{"metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
+        ("POST", CONFIG_MAPS.path(), b'{"metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
+        ("PUT", MAPS, b'{"metadata":{"name":"a"}}', JSON, 405, "MethodNotAllowed"),
+        ("PUT", f"{MAPS}/none", b'{"metadata":{"name":"none"}}', JSON, 404, "NotFound"),
+        ("PATCH", f"{MAPS}/none", b"{}", {"Content-Type": "application/merge-patch+json"}, 404, "NotFound"),
+        ("PATCH", f"{MAPS}/none", b"{}", JSON, 415, "UnsupportedMediaType"),
+        ("GET", f"{MAPS}/none/status", b"", {}, 404, "NotFound"),
+        ("GET", "/api/v1/nothing", b"", {}, 404, "NotFound"),
+        ("GET", "/apis/none/v1", b"", {}, 404, "NotFound"),
+        ("GET", f"{MAPS}?labelSelector=a%20b", b"", {}, 400, "BadRequest"),
+        ("GET", f"{MAPS}?fieldSelector=spec.a=b", b"", {}, 400, "BadRequest"),
+        ("GET", f"{MAPS}?limit=x", b"", {}, 400, "BadRequest"),
+        ("GET", f"{MAPS}?continue=x", b"", {}, 410, "Expired"),
+        ("GET", f"{MAPS}?resourceVersion=99999999", b"", {}, 504, "Timeout"),
+        ("GET", f"{MAPS}?watch=1&resourceVersion=x", b"", {}, 400, "BadRequest"),
+        ("GET", f"{MAPS}?watch=1&timeoutSeconds=x", b"", {}, 400, "BadRequest"),
+        ("GET", MAPS, b"", {"Accept": "text/html"}, 406, "NotAcceptable"),
+        ("DELETE", f"{MAPS}/none", b"", {}, 404, "NotFound"),
+        ("DELETE", f"{MAPS}/none", b'{"gracePeriodSeconds":"soon"}', JSON, 400, "BadRequest"),
+        ("OPTIONS", MAPS, b"", {}, 405, "MethodNotAllowed"),
+        ("POST", "/version", b"x", JSON, 405, "MethodNotAllowed"),
+    ],
+)
+def test_refusals_have_kubernetes_form(
+    serve: Any, method: str, path: str, body: bytes, headers: dict[str, str], code: int, reason: str
+) -> None:
+    async def scenario(client: Client) -> None:
+        status, answer = await raw(client, method, path, body, **headers)
+        assert (status, answer["kind"], answer["status"]) == (code, "Status", "Failure")
+        assert (answer["code"], answer["reason"]) == (code, reason)
+
+    serve(scenario)
+
+
+def test_every_watcher_sees_every_change_in_order(serve: Any) -> None:
+    watchers, changes = 20, 100
+
+    async def scenario(client: Client) -> None:
+        start = (await client.list(CONFIG_MAPS)).resource_version
+        ready = asyncio.Barrier(watchers + 1)
+
+        async def follow() -> list[str]:
+            seen: list[str] = []
+            await ready.wait()
+            async for event in client.watch(CONFIG_MAPS, resource_version=start):
+                seen.append(event.object["metadata"]["name"])
+                if len(seen) == changes:
+                    break
+            return seen
+
+        tasks = [asyncio.create_task(follow()) for _ in range(watchers)]
+        await ready.wait()
+        await asyncio.gather(*(client.create(CONFIG_MAPS, config_map(f"c{i}")) for i in range(changes)))
+        first, *others = await asyncio.wait_for(asyncio.gather(*tasks), DEADLINE)
+        assert sorted(first) == sorted(f"c{i}" for i in range(changes))
+        assert all(other == first for other in others)
+
+    serve(scenario)
+
+
+def test_a_list_in_pieces_is_of_one_revision(serve: Any) -> None:
+    async def scenario(client: Client) -> None:
+        for i in range(5):
+            await client.create(CONFIG_MAPS, config_map(f"c{i}", "old"))
+        page = await client.request("GET", MAPS, query={"limit": "2"})
+        first = page["metadata"]["resourceVersion"]
+        assert page["metadata"]["remainingItemCount"] == 3
+        found = page["items"]
+        for i in range(5):
+            await client.patch(CONFIG_MAPS, f"c{i}", "default", {"data": {"value": "new"}})
+        await client.delete(CONFIG_MAPS, "c4", "default")
+        while token := page["metadata"].get("continue"):
+            page = await client.request("GET", MAPS, query={"limit": "2", "continue": token})
+            assert page["metadata"]["resourceVersion"] == first
+            found += page["items"]
+        assert [(each["metadata"]["name"], each["data"]["value"]) for each in found] == [
+            (f"c{i}", "old") for i in range(5)
+        ]
+
+    serve(scenario)
+
+
+def test_a_collection_is_deleted_by_selector(serve: Any) -> None:
+    async def scenario(client: Client) -> None:
+        for i in range(6):
+            await client.create(CONFIG_MAPS, config_map(f"c{i}", odd=str(i % 2)))
+        await client.request("DELETE", MAPS, query={"labelSelector": "odd=1"})
+        left = (await client.list(CONFIG_MAPS)).items
+        assert [each["metadata"]["name"] for each in left] == ["c0", "c2", "c4"]
+
+    serve(scenario)
+
+
+def test_the_scale_of_a_workload(serve: Any) -> None:
+    async def scenario(client: Client) -> None:
+        path = "/apis/apps/v1/namespaces/default/deployments"
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+        await client.request("POST", path, {"metadata": {"name": "d"}, "spec": spec})
+        scale = await client.request("GET", f"{path}/d/scale")
+        assert (scale["kind"], scale["spec"], scale["status"]["selector"]) == (
+            "Scale",
+            {"replicas": 1},
+            "a=b",
+        )
+        answer = await client.request("PUT", f"{path}/d/scale", scale | {"spec": {"replicas": 4}})
+        assert answer["spec"] == {"replicas": 4}
+        with pytest.raises(ApiError, match="modified"):
+            await client.request("PUT", f"{path}/d/scale", scale | {"spec": {"replicas": 5}})
+
+    serve(scenario)
+
+
+def test_an_informer_keeps_up_with_a_storm(serve: Any) -> None:
+    async def scenario(client: Client) -> None:
+        informer = Informer(client, CONFIG_MAPS, label_selector="keep=yes")
+        task = asyncio.create_task(informer.run())
+
+        async def writer(name: str) -> None:
+            await client.create(CONFIG_MAPS, config_map(name, "0"))
+            for value in range(20):
+                keep = {"keep": "yes" if value % 3 else "no"}
+                await client.patch(
+                    CONFIG_MAPS,
+                    name,
+                    "default",
+                    {"metadata": {"labels": keep}, "data": {"value": str(value)}},
+                )
+
+        await asyncio.gather(*(writer(f"c{i}") for i in range(10)))
+        last = (await client.list(CONFIG_MAPS, label_selector="keep=yes")).items
+        async with asyncio.timeout(DEADLINE):
+            while {each["data"]["value"] for each in informer.store.values()} != {"19"} or len(
+                informer.store
+            ) < 10:
+                await asyncio.sleep(0.01)
+        assert sorted(informer.store) == sorted(f"default/{each['metadata']['name']}" for each in last)
+        task.cancel()
+
+    serve(scenario)
+
+
+def test_open_watches_end_with_the_server(serve: Any) -> None:
+    ended: list[asyncio.Task[None]] = []
+
+    async def scenario(client: Client) -> None:
+        begun = asyncio.Event()
+
+        async def follow() -> None:
+            assert client._session
+            url = client.access.server + MAPS
+            async with client._session.get(url, params={"watch": "1", "resourceVersion": "1"}) as answer:
+                assert answer.status == 200
+                begun.set()
+                assert await answer.read() == b""
+
+        ended.append(asyncio.create_task(follow()))
+        await asyncio.wait_for(begun.wait(), DEADLINE)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(ended[0], DEADLINE)
+
+    serve(scenario)
+    assert ended[0].done()
+
+
+@asynccontextmanager
+async def kubelet(directory: Path) -> AsyncIterator[int]:
+    """A kubelet that tells what it was asked for."""
+
+    async def answer(request: web.Request) -> web.Response:
+        certificate = request.transport and request.transport.get_extra_info("peercert")
+        if not certificate:
+            return web.Response(status=401)
+        if "previous" in request.query:
+            return web.Response(status=400, text="previous terminated container not found")
+        return web.Response(text=f"{request.path} {request.query_string}\n")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "server.crt", directory / "server.key")
+    context.load_verify_locations(directory / "pki" / "ca.crt")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    app = web.Application()
+    app.router.add_get("/{rest:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def test_logs_come_from_the_kubelet(serve: Any, tmp_path: Path) -> None:
+    async def scenario(client: Client) -> None:
+        containers = [{"name": "one", "image": "i"}, {"name": "two", "image": "i"}]
+        pod = {
+            "metadata": {"name": "p", "namespace": "default"},
+            "spec": {"nodeName": "n", "containers": containers},
+        }
+        await client.create(PODS, pod)
+        path = PODS.path("default", "p", "log")
+        async with kubelet(tmp_path) as port:
+            node = {
+                "metadata": {"name": "n"},
+                "status": {
+                    "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+                    "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+                },
+            }
+            await client.create(NODES, node)
+            query = {"container": "two", "tailLines": "5"}
+            assert (
+                await client.request("GET", path, query=query) == "/containerLogs/default/p/two tailLines=5\n"
+            )
+            with pytest.raises(ApiError, match="a container name must be specified"):
+                await client.request("GET", path)
+            with pytest.raises(ApiError, match="container none is not valid for pod p"):
+                await client.request("GET", path, query={"container": "none"})
+            with pytest.raises(ApiError, match="previous terminated container not found"):
+                await client.request("GET", path, query=query | {"previous": "true"})
+        with pytest.raises(ApiError, match="Internal error occurred: Get") as refusal:
+            await client.request("GET", path, query=query)
+        assert refusal.value.code == 500
+
+    serve(scenario)
+
+
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(serve: Any) -> None:
+    async def scenario(client: Client) -> None:
+        url = client.access.server + MAPS
+        connector = aiohttp.TCPConnector(ssl=client.access.tls or True)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            for _ in range(5):
+                answer = await session.get(url, params={"watch": "1"})
+                answer.close()
+        service = {"metadata": {"name": "s", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}}
+        assert (await client.create(SERVICES, service))["spec"]["clusterIP"]
+
+    serve(scenario)
