@@ -54,13 +54,13 @@ def collect(plan: Plan) -> Run:
     cells: list[Cell] = []
     busy = 0.0
     programming: list[Programming] = []
-    with stage(plan.modes) as lab:
-        progress.advance(UP, "")
+    with stage(plan.modes, progress.step) as lab:
+        progress.advance(UP)
         for size in plan.sizes:
             progress.step(f"{size:,} Services: writing them and waiting for the last to answer")
             added = size - len(lab.addresses)
             programming += asyncio.run(grow(lab, plan.modes, size))
-            progress.advance(added * PER_SERVICE, "")
+            progress.advance(added * PER_SERVICE)
             progress.step(f"{size:,} Services: waiting for the cluster to settle")
             busy = max(busy, settle((machine.init_pid for machine in lab.cluster.machines), SETTLE))
             progress.step(f"{size:,} Services: sampling in {plan.blocks} rounds")

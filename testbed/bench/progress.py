@@ -37,10 +37,10 @@ class Progress:
         self._said = self._clock()
         self._say(f"{self._name}: {text}{self._left()}")
 
-    def advance(self, work: float, text: str) -> None:
-        """`work` of the total is done; said when the last line is `EVERY` seconds old."""
+    def advance(self, work: float, text: str = "") -> None:
+        """`work` of the total is done; with a `text`, said when the last line is `EVERY` seconds old."""
         self._done += work
-        if self._clock() - self._said >= EVERY:
+        if text and self._clock() - self._said >= EVERY:
             self.step(text)
 
     def _left(self) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,9 @@ DEADLINE = 180.0
 """Seconds that Pods have to become Ready, and a new Service to answer."""
 
 POLL = 0.02
+"""Seconds between two tries whether a new Service answers."""
+
+PODS_POLL = 0.2
 API_WRITES = "API writes"
 """The column of the programming table that says when the last write was acknowledged."""
 
@@ -60,12 +63,13 @@ def cluster_spec(modes: Sequence[str]) -> ClusterSpec:
 
 
 @contextlib.contextmanager
-def stage(modes: Sequence[str]) -> Iterator[Lab]:
+def stage(modes: Sequence[str], say: Callable[[str], None]) -> Iterator[Lab]:
     """A cluster with its Pods Ready and a worker in each client. It is gone at exit, whatever happens."""
-    cluster = bring_up(cluster_spec(modes))
+    cluster = bring_up(cluster_spec(modes), progress=say)
     with contextlib.ExitStack() as stack:
         stack.callback(cluster.state.destroy)
         lab = Lab(cluster)
+        say("Pods: backends, and a client on each node")
         pods = asyncio.run(_pods(lab, (DIRECT, *modes)))
         for column in (DIRECT, *modes):
             machine = cluster.machine(node_of(column))
@@ -95,7 +99,7 @@ async def _pods(lab: Lab, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
                 return found
             if time.monotonic() > end:
                 raise TestbedError(f"Pods not Ready after {DEADLINE:g} s: {', '.join(waiting)}")
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(PODS_POLL)
 
 
 def _ready(pod: dict[str, Any]) -> bool:
