@@ -57,13 +57,13 @@ def veth(
         other["net_ns_fd"] = netns
     if peer_mac:
         other["address"] = peer_mac
-    with _existing_is_fine():
+    with _tolerating(errno.EEXIST):
         ip.link("add", kind="veth", ifname=name, mtu=mtu, peer=other, **({"address": mac} if mac else {}))
 
 
 def bridge(ip: Any, name: str, *, mtu: int = MTU, mac: str = "") -> None:
     """A bridge. With `mac` it keeps that address; without, it takes the lowest of its ports as they come."""
-    with _existing_is_fine():
+    with _tolerating(errno.EEXIST):
         ip.link("add", kind="bridge", ifname=name, mtu=mtu, **({"address": mac} if mac else {}))
 
 
@@ -85,16 +85,17 @@ def move(ip: Any, name: str, netns: int) -> None:
 
 
 def delete(ip: Any, name: str) -> None:
-    """Remove the link, if it is there."""
+    """Remove the link, if it is there. It may go by itself meanwhile: a veth goes with its peer's namespace."""
     found = find(ip, name)
     if found:
-        ip.link("del", index=found)
+        with _tolerating(errno.ENODEV):
+            ip.link("del", index=found)
 
 
 def address(ip: Any, name: Link, cidr: str | IPv4Interface | IPv6Interface) -> None:
     """Give the link an address with its prefix length, `10.244.1.1/24`."""
     interface = ip_interface(cidr)
-    with _existing_is_fine():
+    with _tolerating(errno.EEXIST):
         ip.addr(
             "add", index=index(ip, name), address=str(interface.ip), prefixlen=interface.network.prefixlen
         )
@@ -114,9 +115,9 @@ def route(ip: Any, destination: str, *, via: str = "", dev: Link = "") -> None:
 
 
 @contextmanager
-def _existing_is_fine() -> Iterator[None]:
+def _tolerating(code: int) -> Iterator[None]:
     try:
         yield
     except NetlinkError as error:
-        if error.code != errno.EEXIST:
+        if error.code != code:
             raise
