@@ -85,7 +85,7 @@ def move(ip: Any, name: str, netns: int) -> None:
 
 
 def delete(ip: Any, name: str) -> None:
-    """Remove the link, if it is there. It may go by itself meanwhile: a veth goes with its peer's namespace."""
+    """Remove the link, if it is there. A veth may go by itself meanwhile, with its peer."""
     found = find(ip, name)
     if found:
         with _tolerating(errno.ENODEV):
