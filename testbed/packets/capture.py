@@ -17,7 +17,7 @@ from types import TracebackType
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet import IPerror as QuotedIP
 
-from testbed.packets.sockets import open_socket
+from testbed.packets.sockets import inside
 
 ETH_P_ALL, ETH_P_IP = 0x0003, 0x0800
 PACKET_OUTGOING = 4
@@ -51,7 +51,8 @@ class Sniffer:
     """
 
     def __init__(self, netns: str | Path, ports: Iterable[int]) -> None:
-        self.socket = open_socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+        with inside(netns):
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         _attach(self.socket, port_filter(sorted(ports)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,9 @@ SILENT_SECONDS = 0.3
 SETTLE_SECONDS = 30.0
 """How long a proxy may take to put its rules in."""
 
+AT_ONCE = 40
+"""Questions under way together in a test of distribution. A socket's buffer holds more."""
+
 HURRY_SECONDS = 0.5
 """How long an answer may take of a proxy that has not settled."""
 
@@ -73,6 +77,15 @@ class Place:
 
     netns: Path
     sender: Sender
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A question, what was seen of it, and what is wrong with that, in words."""
+
+    question: Question
+    seen: Observation
+    wrong: list[str]
 
 
 class Stage:
@@ -110,23 +123,27 @@ class Stage:
             to = self.places[case.service if case.to is To.POD else case.via].sender.address
         return Flow(self.places[case.actor].sender, to, case.port, case.protocol, case.via)
 
-    def exchange(
-        self, case: Case, expected: Outcome, seconds: float
-    ) -> tuple[Observation, Question, list[str]]:
-        """Ask once: what was seen, and what is wrong with it."""
+    def exchange(self, case: Case, expected: Outcome, seconds: float, count: int = 1) -> list[Exchange]:
+        """Ask `count` times at once: what was seen, and what is wrong with it."""
         flow = self.flow(case)
-        port, token = next(self._questions)
         wait = SILENT_SECONDS if expected.fate is Fate.SILENCE else seconds
-        question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
+        asked = [
+            Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
+            for port, token in itertools.islice(self._questions, count)
+        ]
         for sniffer in self._sniffers.values():
             sniffer.drain()
-        answer = ask(self.places[case.actor].netns, question)
+        answers = ask(self.places[case.actor].netns, asked)
         captured = {name: self._sniffers[name].read() for name in {case.actor, *HOMES}}
-        at_backends = {n: [dissect(raw) for raw in captured[n] if token in raw] for n in HOMES}
-        # In a test of distribution only the choice is of interest, and reading packets is what takes time.
-        at_sender = [dissect(raw) for raw in captured[case.actor]] if case.count == 1 else []
-        seen = observe(question, answer, at_sender, at_backends)
-        return seen, question, faults(expected, seen, flow, question, not flow.sender.host)
+        # Of many at once only their choice is of interest, and reading packets is what takes time.
+        at_sender = [dissect(raw) for raw in captured[case.actor]] if count == 1 else []
+        found = []
+        for question, answer in zip(asked, answers, strict=True):
+            at_backends = {n: [dissect(raw) for raw in captured[n] if question.token in raw] for n in HOMES}
+            seen = observe(question, answer, at_sender, at_backends)
+            wrong = faults(expected, seen, flow, question, not flow.sender.host)
+            found.append(Exchange(question, seen, wrong))
+        return found
 
     def verdict(self, mode: str, case: Case, *, hurry: bool = False) -> Verdict:
         """Run one case. `hurry`: it is likely to fail, so give it less time."""
@@ -137,19 +154,19 @@ class Stage:
             due = f"{', '.join(HOMES)} equally often (chi-square, p >= {ERROR_RATE:g})"
             seen_words, good = self._spread(case, expected, seconds)
         else:
-            seen, question, wrong = self.exchange(case, expected, seconds)
-            seen_words = "; ".join([seen_in_words(seen, question), *wrong])
-            good = not wrong
+            (one,) = self.exchange(case, expected, seconds)
+            seen_words = "; ".join([seen_in_words(one.seen, one.question), *one.wrong])
+            good = not one.wrong
         due += f" ({mode}: {reason})" if reason else ""
         return Verdict.of(mode, case, due, seen_words, PASSED if good else FAILED)
 
     def _spread(self, case: Case, expected: Outcome, seconds: float) -> tuple[str, bool]:
         counts = Counter(dict.fromkeys(HOMES, 0))
-        for number in range(case.count):
-            seen, _, wrong = self.exchange(case, expected, seconds)
-            if wrong:
-                return f"number {number + 1}: {'; '.join(wrong)}", False
-            counts[seen.arrivals[0].backend] += 1
+        for done in range(0, case.count, AT_ONCE):
+            for one in self.exchange(case, expected, seconds, min(AT_ONCE, case.count - done)):
+                if one.wrong:
+                    return f"after {counts.total()}: {'; '.join(one.wrong)}", False
+                counts[one.seen.arrivals[0].backend] += 1
         chance = evenness(list(counts.values()))
         return ", ".join(f"{n} {c}" for n, c in counts.items()) + f"; p = {chance:.2g}", chance >= ERROR_RATE
 
@@ -168,7 +185,7 @@ class Stage:
         expected, _ = expect_in(mode, self.world, self.flow(case))
         if expected.fate is Fate.SILENCE:
             return True  # that is so before there are any rules, too
-        return self.exchange(case, expected, HURRY_SECONDS)[0].fate is expected.fate
+        return self.exchange(case, expected, HURRY_SECONDS)[0].seen.fate is expected.fate
 
 
 def _settling() -> Iterator[Case]:

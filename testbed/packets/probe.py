@@ -1,19 +1,22 @@
-"""One question from a real socket in a namespace, and what its sender got to know."""
+"""Questions from real sockets in a namespace, and what their sender got to know."""
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from testbed.packets.patience import patience
-from testbed.packets.sockets import open_socket
+from testbed.packets.sockets import inside
 
 FIRST_PORT, LAST_PORT = 10000, 28999
 """Source ports: below those that the kernel and node ports give out. Each is used once in a run, so that no
@@ -59,44 +62,71 @@ def questions(seed: str) -> Iterator[tuple[int, bytes]]:
         yield port, f"<{seed}-{number:06d}>".encode()
 
 
-def ask(netns: str | Path, question: Question) -> Answer:
-    """Ask and wait. A TCP connection ends with a reset, so that it leaves no TIME_WAIT behind."""
-    kind = socket.SOCK_STREAM if question.protocol == "TCP" else socket.SOCK_DGRAM
-    with closing(open_socket(netns, socket.AF_INET, kind)) as asking:
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        asking.bind(("", question.source_port))
-        deadline = time.monotonic() + patience(question.patience)
+def ask(netns: str | Path, asked: Sequence[Question]) -> list[Answer]:
+    """Ask all at once, wait for each. TCP connections end with a reset: it leaves no TIME_WAIT."""
+    with ExitStack() as stack:
+        with inside(netns):
+            asking = [stack.enter_context(closing(_Asking(question))) for question in asked]
+        for step in (_Asking.connect, _Asking.send, _Asking.receive):
+            for one in asking:
+                one.take(step)
+        return [Answer(one.result or Result.SILENCE, one.data, one.socket.getsockname()[0]) for one in asking]
+
+
+class _Asking:
+    """One question under way. Its result is None until it is known."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.stream = question.protocol == "TCP"
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM if self.stream else socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(("", question.source_port))
+        self.deadline = time.monotonic() + patience(question.patience)
+        self.result: Result | None = None
+        self.data = b""
+        self.close = self.socket.close
+
+    def take(self, step: Callable[[_Asking], None]) -> None:
+        """The next step, unless the end is known; an error is the end."""
+        if self.result is not None:
+            return
         try:
-            result, data = (_stream if kind == socket.SOCK_STREAM else _datagram)(asking, question, deadline)
+            step(self)
         except TimeoutError:
-            result, data = Result.SILENCE, b""
+            self.result = Result.SILENCE
         except ConnectionRefusedError:
-            result, data = Result.REFUSED, b""
+            self.result = Result.REFUSED
         except ConnectionError:
-            result, data = Result.CLOSED, b""
+            self.result = Result.CLOSED
         except OSError as error:
-            result, data = Result.UNREACHABLE, str(error.strerror).encode()
-        return Answer(result, data, asking.getsockname()[0])
+            self.result, self.data = Result.UNREACHABLE, str(error.strerror).encode()
 
+    def connect(self) -> None:
+        if self.stream:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.setblocking(False)
+        error = self.socket.connect_ex((self.question.to, self.question.port))
+        if error not in (0, errno.EINPROGRESS):
+            raise OSError(error, os.strerror(error))
 
-def _stream(asking: socket.socket, question: Question, deadline: float) -> tuple[Result, bytes]:
-    asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    _wait_until(asking, deadline)
-    asking.connect((question.to, question.port))
-    _wait_until(asking, deadline)
-    asking.sendall(question.token + b"\n")
-    _wait_until(asking, deadline)
-    data = asking.recv(65535)
-    return (Result.ANSWERED if data else Result.CLOSED), data
+    def send(self) -> None:
+        if self.stream:
+            self._wait(select.POLLOUT)
+        with suppress(PermissionError):  # REJECT in the sender's own OUTPUT chain; its ICMP error is queued
+            self.socket.send(self.question.token + b"\n")
 
+    def receive(self) -> None:
+        self._wait(select.POLLIN)
+        self.data = self.socket.recv(65535)
+        self.result = Result.ANSWERED if self.data else Result.CLOSED
 
-def _datagram(asking: socket.socket, question: Question, deadline: float) -> tuple[Result, bytes]:
-    asking.connect((question.to, question.port))
-    with suppress(PermissionError):  # REJECT in the sender's own OUTPUT chain; its ICMP error is queued
-        asking.send(question.token + b"\n")
-    _wait_until(asking, deadline)
-    return Result.ANSWERED, asking.recv(65535)
-
-
-def _wait_until(asking: socket.socket, deadline: float) -> None:
-    asking.settimeout(max(0.001, deadline - time.monotonic()))
+    def _wait(self, event: int) -> None:
+        """Until the socket is ready. Raises TimeoutError at the deadline, and the socket's own error."""
+        poll = select.poll()
+        poll.register(self.socket, event)
+        if not poll.poll(max(0.0, self.deadline - time.monotonic()) * 1000):
+            raise TimeoutError
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))

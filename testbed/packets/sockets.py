@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.kernel.namespaces import enter, setns
 
 
-def open_socket(netns: str | Path, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    """A socket in the namespace whose file is `netns`; the calling thread is back in its own afterwards."""
+@contextmanager
+def inside(netns: str | Path) -> Iterator[None]:
+    """The calling thread in the network namespace whose file is `netns`; back in its own afterwards."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(netns)
         try:
-            return socket.socket(family, kind, protocol)
+            yield
         finally:
             setns(home, "net")
     finally:

@@ -286,7 +286,8 @@ def test_a_mode_is_held_to_its_own_deviations(right: Stage) -> None:
 def test_a_probe_says_what_its_socket_said(right: Stage) -> None:
     def result(to: str, port: int, protocol: str, seconds: float = 2.0) -> Result:
         number, token = next(right._questions)
-        return ask(right.places["caller"].netns, Question(to, port, protocol, number, token, seconds)).result
+        (answer,) = ask(right.places["caller"].netns, [Question(to, port, protocol, number, token, seconds)])
+        return answer.result
 
     assert result(PODS["near"], 8080, "TCP") is Result.ANSWERED
     assert result(PODS["near"], 8081, "TCP") is Result.REFUSED
