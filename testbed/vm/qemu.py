@@ -1,8 +1,8 @@
 """The QEMU engine: boots one machine, follows its output, returns the command's exit code.
 
-QEMU is driven directly, not through virtme-ng: that takes 10 s to run `true` under emulation (here 4 s),
-mixes stdout with stderr and loses the exit code without a terminal, and knows only 9p for the files Python
-reads.
+QEMU is driven directly, not through virtme-ng: that (1.42) takes 10 s to run `true` under emulation, where
+this takes 2.5 s; without a terminal it loses output and exit code; and it offers only 9p for the files
+Python reads.
 """
 
 from __future__ import annotations
