@@ -23,6 +23,9 @@ LOCK_WAIT = "5"
 NFT_CHUNK = 200
 """New chains in one nft transaction. iptables-nft-restore --noflush looks chains up in time quadratic in the
 chains of one transaction: 30,000 at once take 30 s, in portions of this size 1 s."""
+EDITS, EDIT_SHARE = 8, 0.02
+"""A chain with more changes than this, or than this part of its rules, is filled anew: each change makes
+iptables search the chain."""
 
 
 class XtablesError(TestbedError):
@@ -93,7 +96,9 @@ def chain_edits(chain: str, have: Rules, want: Rules) -> list[str]:
     had, wanted = set(have), set(want)
     kept = [rule for rule in have if rule in wanted]
     unique = len(had) == len(have) and len(wanted) == len(want)
-    if not unique or not kept or kept != [rule for rule in want if rule in had] or len(kept) < len(want) / 2:
+    edits = len(have) + len(want) - 2 * len(kept)
+    in_order = unique and kept == [rule for rule in want if rule in had]
+    if not kept or not in_order or edits > max(EDITS, len(want) * EDIT_SHARE):
         return [f":{chain} - [0:0]", *(f"-A {chain} {rule}" for rule in want)]
     lines = [f"-D {chain} {rule}" for rule in have if rule not in wanted]
     length = len(kept)

@@ -12,6 +12,8 @@ import socket
 import sys
 from pathlib import Path
 
+import setproctitle
+
 from testbed.proxy.dataplane.control import Change, Done, Key, receive, send
 from testbed.proxy.dataplane.reactor import IN, Reactor
 from testbed.proxy.dataplane.tcp import TcpListener, TcpProxy
@@ -90,6 +92,7 @@ def raise_limits() -> None:
 
 
 def main() -> None:
+    setproctitle.setproctitle("kube-proxy: userspace data plane")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_limits()
     fd, address, timeout = sys.argv[1:]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from services import NODE, OPTIONS, SERVICES, SNAPSHOT
+from service_cases import NODE, OPTIONS, SERVICES, SNAPSHOT
 
 from testbed.kernel.ruleset import Wanted
 from testbed.proxy.modes.iptables import Iptables
