@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from testbed.api.objects import Objects, now
+from testbed.api.lifecycle import now
+from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
 from testbed.model.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import orjson
 
 from testbed.api import protobuf, selectors
-from testbed.api.objects import DeleteOptions
+from testbed.api.lifecycle import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
 from testbed.api.selectors import Requirement
 from testbed.api.status import bad_request, method_not_allowed, unsupported_media_type

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from testbed.api import rules, services
+from testbed.api import lifecycle, rules, services
+from testbed.api.lifecycle import Change, DeleteOptions, is_over, now
 from testbed.api.registry import BY_ID, KINDS, Kind
 from testbed.api.service_addresses import Held, ServiceAddresses
 from testbed.api.status import (
@@ -30,33 +28,14 @@ from testbed.api.status import (
     success,
 )
 from testbed.api.store import Key, Record, StorageFailed, Store
-from testbed.model.resources import NAMESPACES, NODES, PODS, SERVICES
+from testbed.model.resources import NAMESPACES, PODS, SERVICES
 
 Object = dict[str, Any]
-Change = Callable[[Object], Object]
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_LENGTH = 5
 _NAME_TRIES = 8
-KEPT_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 _SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
-_FINISHED = ("Succeeded", "Failed")
-
-
-@dataclass(frozen=True)
-class DeleteOptions:
-    """What a deletion asks for. `grace_period` in seconds; None: the object's own."""
-
-    grace_period: int | None = None
-    propagation: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    dry_run: bool = False
-
-
-def now(after: int = 0) -> str:
-    """The time (in `after` seconds) as Kubernetes writes it: RFC 3339, whole seconds, UTC."""
-    return (datetime.now(UTC) + timedelta(seconds=after)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Objects:
@@ -146,13 +125,13 @@ class Objects:
         if not isinstance(new, dict) or not isinstance(new.get("metadata"), dict):
             raise bad_request(f"the result is not an object of kind {kind.resource.kind}")
         version = new["metadata"].get("resourceVersion")
-        if version and version != str(record.revision):
+        if version not in (None, "", "0", str(record.revision)):
             await self.store.settled()
             raise conflict(kind.resource, key[1])
         new = self._next(kind, key, old, new, part)
         if new == old:
             return record.data if self.store.get(kind.id, key) is record else await self._settled(record)
-        if _is_over(kind, new):
+        if is_over(kind, new):
             return record.data if dry_run else await self._remove(kind, key, new)
         taken = self._assign(kind, new, old)
         if dry_run:
@@ -211,10 +190,10 @@ class Objects:
             raise conflict(kind.resource, key[1], _wrong_uid(options.uid, metadata["uid"]))
         if options.resource_version and options.resource_version != metadata["resourceVersion"]:
             raise conflict(kind.resource, key[1])
-        grace = _begin_deletion(kind, obj, options)
+        grace = lifecycle.begin(kind, obj, options)
         if not options.dry_run and options.propagation == "Orphan":
             self._orphan(key[0], metadata["uid"])
-        if _is_over(kind, obj):
+        if is_over(kind, obj):
             if not options.dry_run:
                 await self._remove(kind, key, obj)
             if kind.resource is PODS and grace:
@@ -328,68 +307,3 @@ def _body(obj: Object) -> Object:
 
 def _wrong_uid(given: str, actual: str) -> str:
     return f"Precondition failed: UID in precondition: {given}, UID in object meta: {actual}"
-
-
-def _is_over(kind: Kind, obj: Object) -> bool:
-    """Whether a deletion has nothing left to wait for."""
-    metadata = obj["metadata"]
-    if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
-        return False
-    if kind.resource is NAMESPACES and obj["spec"].get("finalizers"):
-        return False
-    return not metadata.get("deletionGracePeriodSeconds")
-
-
-def _begin_deletion(kind: Kind, obj: Object, options: DeleteOptions) -> int:
-    """Mark an object as being deleted. The seconds of grace it has."""
-    metadata = obj["metadata"]
-    if kind.resource is NAMESPACES:
-        if metadata["name"] in KEPT_NAMESPACES:
-            raise forbidden(kind.resource, metadata["name"], "this namespace may not be deleted")
-        obj.setdefault("status", {})["phase"] = "Terminating"
-    grace = _grace(obj, options) if kind.resource is PODS else 0
-    held = metadata.get("deletionGracePeriodSeconds")
-    if metadata.get("deletionTimestamp") and held is not None:
-        grace = min(grace, int(held))
-        if grace == int(held):
-            return grace
-    metadata["deletionTimestamp"] = now(grace)
-    metadata["deletionGracePeriodSeconds"] = grace
-    return grace
-
-
-def _grace(pod: Object, options: DeleteOptions) -> int:
-    """A Pod that no kubelet has, or that has ended, needs no grace."""
-    if not pod["spec"].get("nodeName") or (pod.get("status") or {}).get("phase") in _FINISHED:
-        return 0
-    asked = options.grace_period
-    own = pod["spec"].get("terminationGracePeriodSeconds")
-    return max(0, int(asked if asked is not None else 30 if own is None else own))
-
-
-def bind(binding: Object) -> Change:
-    """The change that puts a Pod on the node a Binding names."""
-
-    def change(pod: Object) -> Object:
-        name, target = pod["metadata"]["name"], binding.get("target") or {}
-        if target.get("kind", NODES.kind) != NODES.kind or not target.get("name"):
-            raise bad_request("a binding needs a target of kind Node with a name")
-        if pod["metadata"].get("deletionTimestamp"):
-            raise conflict(PODS, name, f"pod {name} is being deleted, cannot be assigned to a host")
-        if pod["spec"].get("nodeName"):
-            told = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
-            raise conflict(PODS, name, told)
-        pod["spec"]["nodeName"] = target["name"]
-        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
-        conditions[:] = [each for each in conditions if each.get("type") != "PodScheduled"]
-        conditions.append(
-            {
-                "type": "PodScheduled",
-                "status": "True",
-                "lastProbeTime": None,
-                "lastTransitionTime": now(),
-            }
-        )
-        return pod
-
-    return change

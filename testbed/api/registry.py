@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.api import cluster, columns, pods, rules, services, workloads
-from testbed.api.columns import Column
+from testbed.api.cells import Column
 from testbed.api.rules import Errors, NameRule
 from testbed.model import resources
 from testbed.model.resources import Resource

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.api.columns import UNKNOWN, Column
+from testbed.api.cells import UNKNOWN, Column
 from testbed.api.registry import Kind
 from testbed.api.status import not_acceptable
 

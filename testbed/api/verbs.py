@@ -12,7 +12,8 @@ import orjson
 
 from testbed.api import patch, table
 from testbed.api.calls import Call, decode, delete_options, selection
-from testbed.api.objects import Change, Objects, bind
+from testbed.api.lifecycle import Change, bind
+from testbed.api.objects import Objects
 from testbed.api.registry import Kind
 from testbed.api.status import (
     StatusError,

@@ -177,6 +177,8 @@ class Watches:
             return
         revision = int(version) or self.store.revision
         try:
+            if revision > self.store.revision:  # of another store, before this one was made anew
+                raise Gone
             for event in self.store.since(kind.id, revision):
                 watcher.offer(event)
         except Gone:

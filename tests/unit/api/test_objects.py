@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from testbed.api import table
-from testbed.api.objects import DeleteOptions, Objects, bind
+from testbed.api.lifecycle import DeleteOptions, bind
+from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID, KINDS
 from testbed.api.status import StatusError
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from testbed.api.calls import Call, Target, selection
-from testbed.api.objects import DeleteOptions, Objects
+from testbed.api.lifecycle import DeleteOptions
+from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
 from testbed.api.table import PLAIN, Form
 from testbed.api.watching import MOST_WAITING, Watcher, Watches
