@@ -195,6 +195,14 @@ def test_one_server_for_a_file(tmp_path: Path) -> None:
     held.close()
 
 
+def test_every_commit_is_synced(tmp_path: Path) -> None:
+    """synchronous=FULL (2) with a WAL: an fsync a commit (sqlite.org/pragma.html#pragma_synchronous)."""
+    journal = SQLiteJournal(tmp_path / "db")
+    found = [journal._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    journal.close()
+    assert found == ["wal", 2]
+
+
 STORM = """
 import asyncio, sys
 from pathlib import Path
