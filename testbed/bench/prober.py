@@ -107,20 +107,6 @@ def _answer_length(connection: socket.socket, target: Address) -> int:
     return length
 
 
-def answers(target: Address, timeout: float = 0.2) -> bool:
-    """Whether a new connection to `target` gets an answer within `timeout` seconds."""
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    with contextlib.closing(connection):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        connection.settimeout(timeout)
-        try:
-            connection.connect(target)
-            connection.sendall(REQUEST)
-            return connection.recv(64).startswith(b"HTTP/1.1 200")
-        except OSError:
-            return False
-
-
 def overhead(count: int) -> dict[str, list[float]]:
     """What the prober costs without a network, `count` samples (µs) each.
 

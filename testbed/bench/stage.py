@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.bench import objects, prober
+from testbed.bench import objects
 from testbed.bench.measures import DIRECT
-from testbed.bench.prober import Address
 from testbed.bench.record import Programming
+from testbed.bench.waiting import first_answer
 from testbed.client import Client
 from testbed.errors import TestbedError
 from testbed.kernel.netns import Worker
@@ -29,11 +29,8 @@ BACKENDS = 2
 IN_FLIGHT = 16
 """API requests under way at once."""
 
-DEADLINE = 180.0
+DEADLINE = 300.0
 """Seconds that Pods have to become Ready, and a new Service to answer."""
-
-POLL = 0.02
-"""Seconds between two tries whether a new Service answers."""
 
 PODS_POLL = 0.2
 API_WRITES = "API writes"
@@ -123,7 +120,7 @@ async def grow(lab: Lab, modes: Sequence[str], size: int) -> list[Programming]:
         lab.addresses += await asyncio.gather(*(write(index) for index in indexes))
     steps = [Programming(size, len(indexes), API_WRITES, time.perf_counter() - start)]
     target = (lab.addresses[-1], objects.PORT)
-    waits = {mode: lab.workers[mode].start(wait_for, target, DEADLINE) for mode in modes}
+    waits = {mode: lab.workers[mode].start(first_answer, target, DEADLINE) for mode in modes}
     for mode, wait in waits.items():
         answered = wait.result(DEADLINE + 30)
         if answered is None:
@@ -133,16 +130,6 @@ async def grow(lab: Lab, modes: Sequence[str], size: int) -> list[Programming]:
             )
         steps.append(Programming(size, len(indexes), mode, answered - start))
     return steps
-
-
-def wait_for(target: Address, deadline: float) -> float | None:
-    """Runs in a worker: when `target` first answered, as time.perf_counter; None after `deadline` seconds."""
-    end = time.perf_counter() + deadline
-    while time.perf_counter() < end:
-        if prober.answers(target):
-            return time.perf_counter()
-        time.sleep(POLL)
-    return None
 
 
 def listed(machine: Machine) -> list[str]:

@@ -4,10 +4,12 @@ import contextlib
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from testbed.bench import prober
+from testbed.bench.waiting import first_answer
 
 BODY = b"x" * 3000
 DELAY = 0.02
@@ -76,7 +78,7 @@ def test_an_error_page_is_no_sample(server):
         prober.new_connections([server.address])
     with pytest.raises(prober.ProbeError, match="404"):
         prober.open_connection(server.address, 1)
-    assert not prober.answers(server.address, timeout=1)
+    assert first_answer(server.address, 0.2) is None
 
 
 @pytest.mark.parametrize("server", [(b"200 OK", 3)], indirect=True)
@@ -85,11 +87,23 @@ def test_a_connection_that_ends_is_no_sample(server):
         prober.open_connection(server.address, 10)
 
 
-def test_whether_a_target_answers(server):
-    assert prober.answers(server.address, timeout=1)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        assert not prober.answers(unused.getsockname())
+def test_the_first_answer_is_timed(server):
+    before = time.perf_counter()
+    assert before + DELAY <= first_answer(server.address, 5) <= time.perf_counter()
+
+
+def test_a_target_that_comes_later_is_noticed_when_it_comes():
+    with socket.socket() as late, ThreadPoolExecutor() as pool:
+        late.bind(("127.0.0.1", 0))
+        answer = pool.submit(first_answer, late.getsockname(), 10)
+        time.sleep(0.2)
+        assert not answer.done()
+        opened = time.perf_counter()
+        late.listen()
+        with late.accept()[0] as connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            assert opened <= answer.result() <= opened + 1
 
 
 def test_the_probers_own_cost_is_small_and_positive():

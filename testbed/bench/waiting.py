@@ -1,0 +1,70 @@
+"""When does a target answer for the first time? Tries follow each other closely, and none is cut short."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+
+from testbed.bench.prober import REQUEST, RESET_ON_CLOSE, Address
+
+EVERY = 0.03
+"""Seconds from one try to the next: what the answer is good to."""
+
+PATIENCE = 3.0
+"""Seconds that one try lives: longer than the answer takes on a loaded machine."""
+
+
+def first_answer(target: Address, deadline: float) -> float | None:
+    """time.perf_counter() of the first HTTP 200 from `target`; None when there was none for `deadline` s."""
+    end = time.perf_counter() + deadline
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        tries: dict[socket.socket, float] = {}
+        stack.callback(lambda: [_give_up(attempt, tries, selector) for attempt in list(tries)])
+        following = 0.0
+        while (now := time.perf_counter()) < end:
+            if now >= following:
+                following = now + EVERY
+                tries[_try(target, selector)] = now
+            failed = [attempt for attempt, since in tries.items() if now - since > PATIENCE]
+            for key, events in selector.select(max(0.0, following - time.perf_counter())):
+                attempt = next(attempt for attempt in tries if attempt.fileno() == key.fd)
+                try:
+                    if _answered(attempt, events, selector):
+                        return time.perf_counter()
+                except OSError:
+                    failed.append(attempt)
+            for attempt in set(failed):
+                _give_up(attempt, tries, selector)
+    return None
+
+
+def _answered(attempt: socket.socket, events: int, selector: selectors.BaseSelector) -> bool:
+    """Go on with a try: send the request, or look at the answer. Raises OSError when it has failed."""
+    if events & selectors.EVENT_WRITE:
+        attempt.send(REQUEST)
+        selector.modify(attempt, selectors.EVENT_READ)
+        return False
+    if not attempt.recv(64).startswith(b"HTTP/1.1 200"):
+        raise ConnectionError("no answer")
+    return True
+
+
+def _try(target: Address, selector: selectors.BaseSelector) -> socket.socket:
+    attempt = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    attempt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    attempt.setblocking(False)
+    # Refused at once or not, the selector tells: a socket in error is writable, and send(2) then raises it.
+    attempt.connect_ex(target)
+    selector.register(attempt, selectors.EVENT_WRITE)
+    return attempt
+
+
+def _give_up(
+    attempt: socket.socket, tries: dict[socket.socket, float], selector: selectors.BaseSelector
+) -> None:
+    selector.unregister(attempt)
+    del tries[attempt]
+    attempt.close()
