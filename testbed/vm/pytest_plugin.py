@@ -158,4 +158,5 @@ def inner_arguments(config: pytest.Config, items: Sequence[pytest.Item]) -> list
     paths = set(config.option.file_or_dir)
     options = [word for word in config.invocation_params.args if str(word) not in paths]
     ids = [f"{item.path}::{item.nodeid.partition('::')[2]}" for item in items]
-    return [*map(str, options), "-o", "cache_dir=/tmp/pytest-cache", *ids]
+    # The summary is made outside; inside it would import hypothesis, 10 s under emulation.
+    return [*map(str, options), "--no-summary", "-o", "cache_dir=/tmp/pytest-cache", *ids]
