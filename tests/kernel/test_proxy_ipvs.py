@@ -1,0 +1,112 @@
+"""IPVS as the kernel holds it: read back by pyroute2, which had no part in writing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from service_scene import OPTIONS, service, shell, snapshot
+
+from testbed.kernel import addresses, ipset
+from testbed.kernel.ipvs import Ipvs, Table, VirtualServer
+from testbed.kernel.netns import Worker, scratch
+from testbed.model.service import Protocol
+from testbed.proxy.modes import mode_class
+from testbed.proxy.modes.chains import remove_rules
+
+pytestmark = pytest.mark.needs("ip_vs")
+
+REALS = {("10.244.1.2", 8080): 1, ("10.244.2.2", 8080): 3}
+FIRST: Table = {
+    ("TCP", "10.96.0.7", 80): VirtualServer("rr", 0, REALS),
+    ("UDP", "10.96.0.7", 80): VirtualServer("wlc", 10800, REALS),
+    ("SCTP", "10.96.0.8", 9): VirtualServer("sh"),
+}
+SECOND: Table = {
+    ("TCP", "10.96.0.7", 80): VirtualServer("lc", 60, {("10.244.1.2", 8080): 2, ("10.244.3.2", 80): 1}),
+    ("UDP", "10.96.0.7", 80): VirtualServer("wlc"),
+}
+
+
+def eye() -> Table:
+    """The table by pyroute2."""
+    from pyroute2 import IPVS, IPVSService
+
+    names = {6: "TCP", 17: "UDP", 132: "SCTP"}
+    found: Table = {}
+    with IPVS() as ipvs:
+        for message in ipvs.service("dump"):
+            about = dict(message.get("service")["attrs"])
+            reals = {}
+            for answer in ipvs.dest("dump", service=IPVSService.from_message(message)):
+                real = dict(answer.get("dest")["attrs"])
+                assert real["IPVS_DEST_ATTR_FWD_METHOD"] & 7 == 0, "not masquerading"
+                key = (real["IPVS_DEST_ATTR_ADDR"], real["IPVS_DEST_ATTR_PORT"])
+                reals[key] = real["IPVS_DEST_ATTR_WEIGHT"]
+            front = (
+                names[about["IPVS_SVC_ATTR_PROTOCOL"]],
+                about["IPVS_SVC_ATTR_ADDR"],
+                about["IPVS_SVC_ATTR_PORT"],
+            )
+            persistent = about["IPVS_SVC_ATTR_FLAGS"]["flags"] & 1
+            timeout = about["IPVS_SVC_ATTR_TIMEOUT"] if persistent else 0
+            found[front] = VirtualServer(about["IPVS_SVC_ATTR_SCHED_NAME"], timeout, reals)
+    return found
+
+
+def step(want: Table) -> Table:
+    """Change to `want` from what is there; what the kernel tells of it then."""
+    ipvs = Ipvs()
+    ipvs.change(ipvs.read(), want)
+    return ipvs.read()
+
+
+def whole_life() -> tuple[list[int], dict[str, object], dict[str, object]]:
+    """Sync, sync, repair, damage and repair; what is there; what cleanup leaves."""
+    mode = mode_class("ipvs")(OPTIONS)
+    mode.start()
+    state = mode.render(snapshot(service("a", "b"), service("a", protocol=Protocol.UDP)))
+    changes = [mode.sync(state), mode.sync(state), mode.sync(state, repair=True)]
+    shell("ip addr del 10.96.0.7/32 dev kube-ipvs0; ipset del KUBE-CLUSTER-IP 10.96.0.7,tcp:80")
+    ipvs = Ipvs()
+    table = ipvs.read()
+    table.pop(("TCP", "10.96.0.7", 80))
+    ipvs.change(ipvs.read(), {**table, ("TCP", "192.0.2.1", 1): VirtualServer("rr")})
+    changes.append(mode.sync(state, repair=True))
+    there = left()
+    remove_rules()
+    mode_class("ipvs").cleanup()
+    return changes, there, left()
+
+
+def left() -> dict[str, object]:
+    return {
+        "fronts": sorted(Ipvs().read()),
+        "sets": sorted(ipset.read("KUBE-")),
+        "device": bool(addresses.index_of("kube-ipvs0")),
+        "addresses": sorted(addresses.on_interface("kube-ipvs0")),
+    }
+
+
+@pytest.fixture
+def node() -> Iterator[Worker]:
+    with scratch() as path, Worker(path) as worker:
+        yield worker
+
+
+def test_changes_arrive(node: Worker) -> None:
+    for want in (FIRST, SECOND, {}, SECOND, FIRST):
+        assert node.call(step, want) == want
+        assert node.call(eye) == want
+
+
+def test_whole_life_of_the_mode(node: Worker) -> None:
+    changes, there, afterwards = node.call(whole_life)
+    assert changes[1:3] == [0, 0]
+    assert changes[3] == 5, "a front, its two servers, an address, a set entry"
+    foreign = ("TCP", "192.0.2.1", 1)
+    mine = [("TCP", "10.96.0.7", 80), ("TCP", "172.30.0.11", 30080)]
+    udp = [("UDP", "10.96.0.7", 80), ("UDP", "172.30.0.11", 30080)]
+    assert there["fronts"] == sorted([*mine, *udp, foreign])
+    assert there["addresses"] == ["10.96.0.7"]
+    assert afterwards == {"fronts": [foreign], "sets": [], "device": False, "addresses": []}
