@@ -1,0 +1,54 @@
+"""The flags of `testbed kube-proxy`: what they mean, and the line a user gets for a wrong one."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.cli.kube_proxy import options, seconds
+from testbed.cli.main import main, parser
+from testbed.errors import UsageError
+from testbed.proxy.options import ProxyOptions
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("30s", 30), ("500ms", 0.5), ("1m30s", 90), ("1h", 3600), ("0s", 0), ("1.5s", 1.5)]
+)
+def test_durations(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["30", "s", "1d", "30s ", "-1s", ""])
+def test_wrong_durations(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a time"):
+        seconds(text)
+
+
+def test_flags() -> None:
+    words = (
+        "kube-proxy --proxy-mode ipvs --hostname-override node01 --cluster-cidr 10.244.0.0/16 "
+        "--masquerade-all --nodeport-addresses 172.30.0.0/24,127.0.0.0/8 --ipvs-scheduler wlc "
+        "--ipvs-sync-period 1m "
+        "--ipvs-min-sync-period 1s --iptables-sync-period 5s"
+    )
+    assert options(parser("kube-proxy").parse_args(words.split())) == ProxyOptions(
+        "node01", "10.244.0.0/16", True, ("172.30.0.0/24", "127.0.0.0/8"), "wlc", 60, 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ("--proxy-mode magic", "--proxy-mode 'magic' is unknown; choose one of iptables, ipvs, userspace"),
+        ("--proxy-mode iptables", "--kubeconfig is needed; `testbed kubeconfig` prints a running cluster's"),
+        ("--kubeconfig x --cluster-cidr 10.0.0.1/8", "--cluster-cidr: 10.0.0.1/8 has host bits set"),
+        ("--kubeconfig x --iptables-sync-period 5", "'5' is not a time; write it like 30s, 500ms or 1m30s"),
+        (
+            "--kubeconfig x --proxy-mode ipvs --ipvs-scheduler best",
+            "--ipvs-scheduler 'best' is unknown; choose one",
+        ),
+    ],
+)
+def test_wrong_use_is_one_line(capsys: pytest.CaptureFixture[str], flags: str, line: str) -> None:
+    assert main(["kube-proxy", *flags.split()]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"testbed kube-proxy: {line}")

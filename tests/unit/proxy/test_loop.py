@@ -1,0 +1,132 @@
+"""The sync loop: at once, then gathered; repairs; failures tried again; and what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from testbed.errors import TestbedError
+from testbed.model.service import Snapshot
+from testbed.proxy import loop as loops
+from testbed.proxy.loop import SyncLoop
+from testbed.proxy.metrics import Metrics
+from testbed.proxy.modes.base import Mode
+from testbed.proxy.options import ProxyOptions
+from testbed.proxy.tracker import Tracker
+
+SERVICE = {
+    "metadata": {"namespace": "default", "name": "web"},
+    "spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 80}]},
+}
+
+
+class Recorder(Mode[int]):
+    """Counts Services; fails as often as told."""
+
+    title = "recorder"
+
+    def __init__(self, options: ProxyOptions, failures: int = 0) -> None:
+        super().__init__(options)
+        self.failures = failures
+        self.syncs: list[tuple[int, bool]] = []
+
+    def render(self, snapshot: Snapshot) -> int:
+        return len(snapshot.services)
+
+    def sync(self, state: int, *, repair: bool = False) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise TestbedError("the kernel says no")
+        self.syncs.append((state, repair))
+        return state
+
+
+@pytest.fixture(autouse=True)
+def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "local_addresses", lambda *_, **__: ("172.30.0.11",))
+
+
+Body = Callable[[SyncLoop, Tracker], Coroutine[None, None, None]]
+
+
+def drive(mode: Recorder, body: Body) -> Metrics:
+    """Run the loop around `body`."""
+
+    async def run() -> Metrics:
+        tracker, metrics = Tracker("node01"), Metrics()
+        syncing = SyncLoop(mode, tracker, mode.options, metrics)
+        tracker.on_change = syncing.wake
+        task = asyncio.create_task(syncing.run())
+        await asyncio.wait_for(body(syncing, tracker), 10)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        syncing.close()
+        return metrics
+
+    return asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_changes_at_once_come_in_one_sync() -> None:
+    mode = Recorder(ProxyOptions())
+
+    async def body(_: SyncLoop, tracker: Tracker) -> None:
+        await until(lambda: len(mode.syncs) == 1)
+        for number in range(5):
+            tracker.service(None, {**SERVICE, "metadata": {"namespace": "default", "name": f"web{number}"}})
+        await until(lambda: len(mode.syncs) == 2)
+
+    metrics = drive(mode, body)
+    assert mode.syncs == [(0, True), (5, False)]
+    assert sum(metrics.sync.counts) == 2
+    assert sum(metrics.programming.counts) == 5
+
+
+def test_min_sync_period_gathers() -> None:
+    mode = Recorder(ProxyOptions(min_sync_period=0.3))
+
+    async def body(_: SyncLoop, tracker: Tracker) -> None:
+        await until(lambda: len(mode.syncs) == 1)
+        started = asyncio.get_running_loop().time()
+        for number in range(10):
+            tracker.service(None, {**SERVICE, "metadata": {"namespace": "default", "name": f"web{number}"}})
+            await asyncio.sleep(0.01)
+        await until(lambda: len(mode.syncs) == 2)
+        assert asyncio.get_running_loop().time() - started >= 0.2
+
+    drive(mode, body)
+    assert mode.syncs == [(0, True), (10, False)]
+
+
+def test_repairs_come_by_themselves() -> None:
+    mode = Recorder(ProxyOptions(sync_period=0.05))
+
+    async def body(_: SyncLoop, __: Tracker) -> None:
+        await until(lambda: len(mode.syncs) >= 3)
+
+    drive(mode, body)
+    assert all(repair for _, repair in mode.syncs)
+
+
+def test_a_failed_sync_is_tried_again_as_a_repair(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loops, "RETRY", 0.05)
+    mode = Recorder(ProxyOptions(), failures=2)
+
+    async def body(_: SyncLoop, tracker: Tracker) -> None:
+        tracker.service(None, SERVICE)
+        await until(lambda: bool(mode.syncs))
+
+    metrics = drive(mode, body)
+    assert mode.syncs == [(1, True)]
+    assert metrics.failures.value == 2
+    assert "the kernel says no" in caplog.text
