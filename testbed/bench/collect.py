@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from testbed.bench import environments, objects, prober
 from testbed.bench.measures import DIRECT, Plan
@@ -17,13 +18,18 @@ from testbed.bench.progress import Progress
 from testbed.bench.quiet import settle
 from testbed.bench.record import Cell, Programming, Run
 from testbed.bench.sampling import Column, sample, spread
-from testbed.bench.stage import BACKENDS, Lab, grow, in_order, listed, stage
+from testbed.bench.stage import BACKENDS, DEADLINE, Lab, grow, in_order, listed, stage
 from testbed.bench.statistics import median
+from testbed.bench.waiting import first_answer
+from testbed.errors import TestbedError
 from testbed.kernel.netns import Worker
 from testbed.model.topology import CONTROL_PLANE
 
 SETTLE = 60.0
 """Seconds that the cluster gets to become quiet after a step; what is left then stands in the report."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 UP, PER_SERVICE, PER_SAMPLE = 4.0, 0.008, 0.0007
 """Guessed seconds of work, for the time left: the cluster; a Service in all modes; a sample of each kind."""
@@ -33,13 +39,20 @@ UP, PER_SERVICE, PER_SAMPLE = 4.0, 0.008, 0.0007
 class PodProber:
     """`testbed.bench.prober` called in a Pod's namespace."""
 
+    mode: str
     worker: Worker
 
     def new_connections(self, targets: list[Address]) -> list[tuple[float, float]]:
-        return self.worker.call(prober.new_connections, targets)
+        return self._call(prober.new_connections, targets)
 
     def open_connection(self, target: Address, requests: int) -> list[float]:
-        return self.worker.call(prober.open_connection, target, requests)
+        return self._call(prober.open_connection, target, requests)
+
+    def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return self.worker.call(function, *args, **kwargs)
+        except prober.ProbeError as error:
+            raise TestbedError(f"sampling {self.mode}: {error}") from error
 
 
 def collect(plan: Plan) -> Run:
@@ -93,11 +106,17 @@ def _method(plan: Plan) -> dict[str, Any]:
 
 def _columns(lab: Lab, plan: Plan, size: int) -> list[Column]:
     """Where each column probes: direct the first backend, a mode the Services spread over its own list."""
-    columns = [Column(DIRECT, PodProber(lab.workers[DIRECT]), {"only": (lab.backends[0][0], objects.PORT)})]
+    columns = [
+        Column(DIRECT, PodProber(DIRECT, lab.workers[DIRECT]), {"only": (lab.backends[0][0], objects.PORT)})
+    ]
     for mode in plan.modes:
         order = in_order(lab.addresses, listed(lab.cluster.machine(mode)) if mode == "iptables" else [])
         targets = {place: (order[index], objects.PORT) for place, index in spread(size).items()}
-        columns.append(Column(mode, PodProber(lab.workers[mode]), targets))
+        columns.append(Column(mode, PodProber(mode, lab.workers[mode]), targets))
+    for column in columns:
+        for target in column.targets.values():
+            if lab.workers[column.mode].call(first_answer, target, DEADLINE) is None:
+                raise TestbedError(f"{column.mode}: {target[0]}:{target[1]} does not answer")
     return columns
 
 

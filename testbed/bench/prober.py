@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterator
 from time import perf_counter_ns
 
+from testbed.errors import TestbedError
+
 Address = tuple[str, int]
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
@@ -22,8 +24,8 @@ TIMEOUT = struct.pack("ll", 5, 0)
 """Seconds and µs after which a blocked call fails; the kernel's own, so that a call is one system call."""
 
 
-class ProbeError(OSError):
-    """An answer that was not one: the connection ended, or the backend said something else than 200."""
+class ProbeError(TestbedError):
+    """No answer, or one that was none: the connection ended, or the backend said something else than 200."""
 
 
 def _socket() -> socket.socket:
@@ -44,22 +46,35 @@ def _undisturbed() -> Iterator[None]:
         gc.enable()
 
 
+@contextlib.contextmanager
+def _told(target: Address) -> Iterator[None]:
+    """An error of the system is told with the target it came from."""
+    try:
+        yield
+    except OSError as error:
+        raise ProbeError(f"{target[0]}:{target[1]}: {error.strerror or error}") from None
+
+
 def new_connections(targets: list[Address]) -> list[tuple[float, float]]:
     """One new connection to each target in turn: (connect, first byte) µs, both from just before connect(2).
 
-    The request is sent as soon as connect(2) returns. Raises OSError when a target does not answer.
+    The request is sent as soon as connect(2) returns. Raises ProbeError when a target does not answer.
     """
     samples = []
     with _undisturbed():
         for target in targets:
             connection = _socket()
-            start = perf_counter_ns()
-            connection.connect(target)
-            connected = perf_counter_ns()
-            connection.send(REQUEST)
-            answer = connection.recv(4096)
-            first_byte = perf_counter_ns()
-            connection.close()
+            try:
+                start = perf_counter_ns()
+                connection.connect(target)
+                connected = perf_counter_ns()
+                connection.send(REQUEST)
+                answer = connection.recv(4096)
+                first_byte = perf_counter_ns()
+            except OSError as error:
+                raise ProbeError(f"{target[0]}:{target[1]}: {error.strerror or error}") from None
+            finally:
+                connection.close()
             if not answer.startswith(b"HTTP/1.1 200"):
                 raise ProbeError(f"{target[0]}:{target[1]} answered {answer[:60]!r}")
             samples.append(((connected - start) / 1e3, (first_byte - start) / 1e3))
@@ -70,7 +85,7 @@ def open_connection(target: Address, requests: int, warm_up: int = 2) -> list[fl
     """`requests` requests on one open connection: µs from send(2) to the last byte of the answer, each."""
     samples = []
     connection = _socket()
-    with contextlib.closing(connection), _undisturbed():
+    with contextlib.closing(connection), _undisturbed(), _told(target):
         connection.connect(target)
         length = _answer_length(connection, target)
         for _ in range(warm_up + requests):

@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import time
+from collections.abc import Iterable
 
 from testbed.bench.prober import REQUEST, RESET_ON_CLOSE, Address
 
@@ -22,7 +23,7 @@ def first_answer(target: Address, deadline: float) -> float | None:
     with contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         tries: dict[socket.socket, float] = {}
-        stack.callback(lambda: [_give_up(attempt, tries, selector) for attempt in list(tries)])
+        stack.callback(_give_up, tries, tries, selector)
         following = 0.0
         while (now := time.perf_counter()) < end:
             if now >= following:
@@ -36,8 +37,7 @@ def first_answer(target: Address, deadline: float) -> float | None:
                         return time.perf_counter()
                 except OSError:
                     failed.append(attempt)
-            for attempt in set(failed):
-                _give_up(attempt, tries, selector)
+            _give_up(failed, tries, selector)
     return None
 
 
@@ -63,8 +63,9 @@ def _try(target: Address, selector: selectors.BaseSelector) -> socket.socket:
 
 
 def _give_up(
-    attempt: socket.socket, tries: dict[socket.socket, float], selector: selectors.BaseSelector
+    attempts: Iterable[socket.socket], tries: dict[socket.socket, float], selector: selectors.BaseSelector
 ) -> None:
-    selector.unregister(attempt)
-    del tries[attempt]
-    attempt.close()
+    for attempt in set(attempts):
+        selector.unregister(attempt)
+        del tries[attempt]
+        attempt.close()

@@ -83,7 +83,7 @@ def test_an_error_page_is_no_sample(server):
 
 @pytest.mark.parametrize("server", [(b"200 OK", 3)], indirect=True)
 def test_a_connection_that_ends_is_no_sample(server):
-    with pytest.raises(OSError, match=r"closed an open connection|reset|[Bb]roken pipe"):
+    with pytest.raises(prober.ProbeError, match=r"closed an open connection|reset|[Bb]roken pipe"):
         prober.open_connection(server.address, 10)
 
 
