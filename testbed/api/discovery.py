@@ -25,7 +25,7 @@ VERSION: Object = {
     "platform": "linux/amd64",
 }
 
-_SUBRESOURCES: dict[str, tuple[Resource | None, tuple[str, ...]]] = {
+SUBRESOURCES: dict[str, tuple[Resource | None, tuple[str, ...]]] = {
     # What a subresource speaks (None: its parent's kind), and its verbs.
     "status": (None, ("get", "patch", "update")),
     "scale": (Resource("autoscaling", "v1", "scales", "Scale"), ("get", "patch", "update")),
@@ -113,7 +113,7 @@ def kinds(group_name: str, version: str) -> Object | None:
 
 
 def _subresource(parent: Resource, name: str) -> Object:
-    own, verbs = _SUBRESOURCES[name]
+    own, verbs = SUBRESOURCES[name]
     entry: Object = {
         "name": f"{parent.plural}/{name}",
         "singularName": "",
@@ -166,8 +166,8 @@ def _aggregated_kind(kind: Kind) -> Object:
     subresources = [
         {
             "subresource": name,
-            "responseKind": _response_kind(_SUBRESOURCES[name][0] or resource),
-            "verbs": list(_SUBRESOURCES[name][1]),
+            "responseKind": _response_kind(SUBRESOURCES[name][0] or resource),
+            "verbs": list(SUBRESOURCES[name][1]),
         }
         for name in _subresources(kind)
     ]

@@ -44,8 +44,8 @@ def is_over(kind: Kind, obj: Object) -> bool:
     return not metadata.get("deletionGracePeriodSeconds")
 
 
-def begin(kind: Kind, obj: Object, options: DeleteOptions) -> int:
-    """Mark an object as being deleted. The seconds of grace it has."""
+def begin(kind: Kind, obj: Object, options: DeleteOptions) -> None:
+    """Mark an object as being deleted, with the grace it has. A second deletion can only shorten that."""
     metadata = obj["metadata"]
     if kind.resource is NAMESPACES:
         if metadata["name"] in KEPT_NAMESPACES:
@@ -56,10 +56,9 @@ def begin(kind: Kind, obj: Object, options: DeleteOptions) -> int:
     if metadata.get("deletionTimestamp") and held is not None:
         grace = min(grace, int(held))
         if grace == int(held):
-            return grace
+            return
     metadata["deletionTimestamp"] = now(grace)
     metadata["deletionGracePeriodSeconds"] = grace
-    return grace
 
 
 def _grace(pod: Object, options: DeleteOptions) -> int:

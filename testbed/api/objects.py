@@ -28,7 +28,7 @@ from testbed.api.status import (
     success,
 )
 from testbed.api.store import Key, Record, StorageFailed, Store
-from testbed.model.resources import NAMESPACES, PODS, SERVICES
+from testbed.model.resources import NAMESPACES, SERVICES
 
 Object = dict[str, Any]
 
@@ -178,8 +178,8 @@ class Objects:
 
     # -- delete
 
-    async def delete(self, kind: Kind, key: Key, options: DeleteOptions) -> tuple[bytes, bool]:
-        """Delete an object, or begin to. Its last state or a Status, and whether it is gone."""
+    async def delete(self, kind: Kind, key: Key, options: DeleteOptions) -> bytes:
+        """Delete an object, or begin to. Its state, or a Status when it is gone."""
         record = self.store.latest(kind.id, key)
         if record is None:
             await self.store.settled()
@@ -190,18 +190,16 @@ class Objects:
             raise conflict(kind.resource, key[1], _wrong_uid(options.uid, metadata["uid"]))
         if options.resource_version and options.resource_version != metadata["resourceVersion"]:
             raise conflict(kind.resource, key[1])
-        grace = lifecycle.begin(kind, obj, options)
+        lifecycle.begin(kind, obj, options)
         if not options.dry_run and options.propagation == "Orphan":
             self._orphan(key[0], metadata["uid"])
         if is_over(kind, obj):
             if not options.dry_run:
                 await self._remove(kind, key, obj)
-            if kind.resource is PODS and grace:
-                return orjson.dumps(obj), True
-            return orjson.dumps(success(kind.resource, key[1], metadata["uid"])), True
+            return orjson.dumps(success(kind.resource, key[1], metadata["uid"]))
         if options.dry_run or obj == record.decode():
-            return orjson.dumps(obj), False
-        return await self._durable(self.store.put(kind.id, key, obj)), False
+            return orjson.dumps(obj)
+        return await self._durable(self.store.put(kind.id, key, obj))
 
     async def _remove(self, kind: Kind, key: Key, obj: Object) -> bytes:
         future = self.store.delete(kind.id, key, obj)

@@ -12,6 +12,7 @@ import orjson
 
 from testbed.api import patch, table
 from testbed.api.calls import Call, decode, delete_options, selection
+from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import Change, bind
 from testbed.api.objects import Objects
 from testbed.api.registry import Kind
@@ -69,9 +70,12 @@ class Verbs:
 
     async def handle(self, call: Call) -> Answer:
         target = call.target
-        known = (*target.kind.subresources, *(["status"] if target.kind.status else []))
-        if target.subresource and target.subresource not in known:
-            raise no_such_path()
+        if target.subresource:
+            known = (*target.kind.subresources, *(["status"] if target.kind.status else []))
+            if target.subresource not in known:
+                raise no_such_path()
+            if call.verb not in SUBRESOURCES[target.subresource][1]:
+                raise method_not_allowed()
         code, data = await self._by_verb[call.verb](call)
         return code, self._formed(call, data) if call.form.convert and code < 300 else data
 
@@ -186,18 +190,13 @@ class Verbs:
                 kind, call.target.key, _scaled(kind, change), dry_run=call.dry_run
             )
             return 200, orjson.dumps(_scale_of(kind, orjson.loads(data)))
-        if subresource not in ("", "status", "finalize"):
-            raise method_not_allowed()
         data = await self.objects.update(
             kind, call.target.key, change, part=subresource, dry_run=call.dry_run
         )
         return 200, data
 
     async def _delete(self, call: Call) -> Answer:
-        if call.target.subresource:
-            raise method_not_allowed()
-        data, gone = await self.objects.delete(call.target.kind, call.target.key, delete_options(call))
-        return 200 if gone else 202 if call.target.kind.id != "pods" else 200, data
+        return 200, await self.objects.delete(call.target.kind, call.target.key, delete_options(call))
 
     async def _delete_collection(self, call: Call) -> Answer:
         wanted, options = selection(call), delete_options(call)

@@ -128,6 +128,8 @@ JSON = {"Content-Type": "application/json"}
         ("PATCH", f"{MAPS}/none", b"{}", {"Content-Type": "application/merge-patch+json"}, 404, "NotFound"),
         ("PATCH", f"{MAPS}/none", b"{}", JSON, 415, "UnsupportedMediaType"),
         ("GET", f"{MAPS}/none/status", b"", {}, 404, "NotFound"),
+        ("GET", f"{PODS.path('default', 'p')}/binding", b"", {}, 405, "MethodNotAllowed"),
+        ("DELETE", f"{PODS.path('default', 'p')}/status", b"", {}, 405, "MethodNotAllowed"),
         ("GET", "/api/v1/nothing", b"", {}, 404, "NotFound"),
         ("GET", "/apis/none/v1", b"", {}, 404, "NotFound"),
         ("GET", f"{MAPS}?labelSelector=a%20b", b"", {}, 400, "BadRequest"),
