@@ -26,7 +26,7 @@ lock: setup  ## write requirements.lock anew from pyproject.toml
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	    --no-emit-options --output-file .venv/lock/new pyproject.toml
 	@(sed -n '/^#/p;/^[^#]/q' requirements.lock; grep '^[^#]' .venv/lock/new) > .venv/lock/whole
-	@mv .venv/lock/whole requirements.lock
+	@mv .venv/lock/whole requirements.lock && rm -rf .venv/lock
 
 clean:  ## take down clusters of this checkout, remove what was made here
 	@if [ -x $(bin)/testbed ]; then $(bin)/testbed down --all; fi
