@@ -12,14 +12,14 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from pyroute2.netlink.generic.ipvs import (
     IPVS_CMD_DEL_DEST,
     IPVS_CMD_DEL_SERVICE,
     IPVS_CMD_FLUSH,
+    IPVS_CMD_GET_SERVICE,
     IPVS_CMD_NEW_DEST,
     IPVS_CMD_NEW_SERVICE,
     IPVS_CMD_SET_DEST,
@@ -36,7 +36,9 @@ MASQUERADE = 0
 """Forwarding method: destination address translation. Not the default of every client library."""
 _NETLINK_GENERIC, _CTRL, _CTRL_GETFAMILY = 16, 16, 3
 _CTRL_FAMILY_ID, _CTRL_FAMILY_NAME = 1, 2
-_EMPTY: Mapping[tuple[str, int], int] = MappingProxyType({})
+# attributes: of a message, of a service (linux/ip_vs.h)
+_SERVICE, _SERVER = 1, 2
+_FAMILY, _PROTOCOL, _ADDRESS, _PORT, _SCHEDULER, _FLAGS, _TIMEOUT, _NETMASK = 1, 2, 3, 4, 6, 7, 8, 9
 
 Address = tuple[str, int]
 Front = tuple[str, str, int]
@@ -49,7 +51,7 @@ class VirtualServer:
 
     scheduler: str
     persistence: int = 0
-    servers: Mapping[Address, int] = field(default_factory=lambda: _EMPTY)
+    servers: Mapping[Address, int] = field(default_factory=dict)
     """Real servers and their weights."""
 
 
@@ -80,7 +82,26 @@ class Ipvs:
 
     def read(self) -> Table:
         """Every virtual server with its real servers."""
-        return parse(TABLE.read_text())
+        table = parse(TABLE.read_text())
+        if any(server.persistence for server in table.values()):  # the file tells it in the kernel's ticks
+            for front, seconds in self._persistence():
+                if front in table:
+                    table[front] = replace(table[front], persistence=seconds)
+        return table
+
+    def _persistence(self) -> Iterator[tuple[Front, int]]:
+        """Each front and how long a client stays with its server, in seconds."""
+        names = {number: name for name, number in PROTOCOLS.items()}
+        for answer in self._netlink.dump(self._family, struct.pack("=BBH", IPVS_CMD_GET_SERVICE, 1, 0)):
+            about = dict(attributes(dict(attributes(answer[4:]))[_SERVICE]))
+            if protocol := names.get(struct.unpack("=H", about.get(_PROTOCOL, b"\0\0"))[0]):
+                family = struct.unpack("=H", about[_FAMILY])[0]
+                raw = about[_ADDRESS][: 4 if family == socket.AF_INET else 16]
+                (port,) = struct.unpack("!H", about[_PORT])
+                (flags,) = struct.unpack_from("=I", about[_FLAGS])
+                (seconds,) = struct.unpack("=I", about[_TIMEOUT])
+                front = (protocol, socket.inet_ntop(family, raw), port)
+                yield front, seconds if flags & PERSISTENT else 0
 
     def change(self, have: Mapping[Front, VirtualServer], want: Mapping[Front, VirtualServer]) -> int:
         """Turn `have` into `want`; returns the number of messages. Raises TestbedError at a failure."""
@@ -113,7 +134,7 @@ def differences(
             yield IPVS_CMD_NEW_SERVICE, front, _service(front, server)
         elif (held.scheduler, held.persistence) != (server.scheduler, server.persistence):
             yield IPVS_CMD_SET_SERVICE, front, _service(front, server)
-        had = held.servers if held else _EMPTY
+        had = held.servers if held else {}
         key = _service(front, None)
         for real, weight in server.servers.items():
             if real not in had:
@@ -133,20 +154,20 @@ def _service(front: Front, server: VirtualServer | None) -> bytes:
     protocol, ip, port = front
     family, raw = _raw(ip)
     body = (
-        struct.pack("=HHHxxHHHxx", 6, 1, family, 6, 2, PROTOCOLS[protocol])
-        + attribute(3, raw)
-        + attribute(4, struct.pack("!H", port))
+        struct.pack("=HHHxxHHHxx", 6, _FAMILY, family, 6, _PROTOCOL, PROTOCOLS[protocol])
+        + attribute(_ADDRESS, raw)
+        + attribute(_PORT, struct.pack("!H", port))
     )
     if server:
         flags = PERSISTENT if server.persistence else 0
         netmask = 0xFFFFFFFF if family == socket.AF_INET else 128
         body += (
-            attribute(6, server.scheduler.encode() + b"\0")
-            + attribute(7, struct.pack("=II", flags, 0xFFFFFFFF))
-            + attribute(8, struct.pack("=I", server.persistence))
-            + attribute(9, struct.pack("=I", netmask))
+            attribute(_SCHEDULER, server.scheduler.encode() + b"\0")
+            + attribute(_FLAGS, struct.pack("=II", flags, 0xFFFFFFFF))
+            + attribute(_TIMEOUT, struct.pack("=I", server.persistence))
+            + attribute(_NETMASK, struct.pack("=I", netmask))
         )
-    return attribute(1, body)
+    return attribute(_SERVICE, body)
 
 
 def _server(real: Address, weight: int) -> bytes:
@@ -154,7 +175,7 @@ def _server(real: Address, weight: int) -> bytes:
     family, raw = _raw(real[0])
     numbers = struct.pack("=HHIHHIHHIHHI", 8, 3, MASQUERADE, 8, 4, weight, 8, 5, 0, 8, 6, 0)
     body = attribute(1, raw) + attribute(2, struct.pack("!H", real[1])) + numbers
-    return attribute(2, body + attribute(11, struct.pack("=H", family)))
+    return attribute(_SERVER, body + attribute(11, struct.pack("=H", family)))
 
 
 def _raw(ip: str) -> tuple[int, bytes]:
@@ -167,7 +188,7 @@ _REAL = re.compile(r"  -> (\S+) +(\S+) +(\d+)")
 
 
 def parse(text: str) -> Table:
-    """/proc/net/ip_vs as a table. Fronts that are firewall marks are left out: they are not a proxy's."""
+    """/proc/net/ip_vs as a table; persistence is in the kernel's ticks there. Fronts that are firewall marks are left out: they are not a proxy's."""
     table: Table = {}
     servers: dict[Address, int] | None = None
     for line in text.splitlines():

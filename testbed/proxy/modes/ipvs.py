@@ -132,7 +132,7 @@ class IpvsMode(Mode[IpvsState]):
 
     def sync(self, state: IpvsState, *, repair: bool = False) -> int:
         """Rules come last: while another mode's rules translate, the servers are being set up behind them."""
-        known = self._read() if repair or self._known is None else self._known
+        known = self._read(state.servers) if repair or self._known is None else self._known
         self._known = None
         changes = ipset.change(known.sets, state.sets)
         changes += self._ipvs.change(known.servers, state.servers)
@@ -143,11 +143,11 @@ class IpvsMode(Mode[IpvsState]):
         self._known = state
         return changes
 
-    def _read(self) -> IpvsState:
+    def _read(self, wanted: Table) -> IpvsState:
         make_device()
         sets = ipset.read("KUBE-")
         ips = frozenset(addresses.on_interface(DEVICE))
-        return IpvsState(own_servers(self._ipvs.read(), ips, sets), ips, sets, Wanted())
+        return IpvsState(own_servers(self._ipvs.read(), ips, sets, wanted), ips, sets, Wanted())
 
     @classmethod
     def cleanup(cls) -> None:
@@ -155,15 +155,15 @@ class IpvsMode(Mode[IpvsState]):
         if TABLE.exists():
             ips = frozenset(addresses.on_interface(DEVICE))
             ipvs = Ipvs()
-            ipvs.change(own_servers(ipvs.read(), ips, sets), {})
+            ipvs.change(own_servers(ipvs.read(), ips, sets, {}), {})
         if addresses.index_of(DEVICE):
             with IPRoute() as ip:
                 ip.link("del", index=addresses.index_of(DEVICE))
         ipset.destroy([name for name in sets if name in SETS])
 
 
-def own_servers(table: Table, ips: frozenset[str], sets: Mapping[str, IpSet]) -> Table:
-    """Those of `table` that this mode made: on the device's addresses, or on a node port of the sets."""
+def own_servers(table: Table, ips: frozenset[str], sets: Mapping[str, IpSet], wanted: Table) -> Table:
+    """Those of `table` that this mode made: on the device's addresses or a set's node port, or wanted."""
     node_ports = {
         (protocol, int(port))
         for protocol in ("TCP", "UDP", "SCTP")
@@ -173,7 +173,7 @@ def own_servers(table: Table, ips: frozenset[str], sets: Mapping[str, IpSet]) ->
     return {
         front: server
         for front, server in table.items()
-        if front[1] in ips or (front[0], front[2]) in node_ports
+        if front in wanted or front[1] in ips or (front[0], front[2]) in node_ports
     }
 
 
