@@ -32,7 +32,8 @@ class Deployments(Controller):
         mine = self.replica_sets[deployment["metadata"]["uid"]]
         mine.sort(key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
         new = next((each for each in mine if _same_template(each, deployment)), None)
-        if deployment["spec"].get("paused"):
+        others = [each for each in mine if each is not new and each["spec"].get("replicas")]
+        if deployment["spec"].get("paused") and (new is None or others):  # it may be scaled, not rolled
             await self._report(deployment, new, mine)
             return
         new = await self._new(deployment, new, mine)
