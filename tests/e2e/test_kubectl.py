@@ -21,7 +21,8 @@ import pytest
 
 from testbed.api import pki
 
-DEADLINE = 20.0
+DEADLINE = 60.0
+"""Seconds; a loaded machine is no failure."""
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -110,7 +111,7 @@ class Api:
 
     def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         process = self.popen(*words)
-        out, err = process.communicate(stdin, timeout=60)
+        out, err = process.communicate(stdin, timeout=DEADLINE)
         assert not check or process.returncode == 0, f"kubectl {' '.join(words)}: {err}"
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
@@ -304,7 +305,7 @@ def test_describe_rollout_wait(api: Api, namespace: str) -> None:
         "availableReplicas": 3,
         "conditions": [{"type": "Available", "status": "True"}],
     }
-    waiting = api.popen("rollout", "status", "deployment/web", "--timeout=20s", *here)
+    waiting = api.popen("rollout", "status", "deployment/web", "--timeout=50s", *here)
     api.out(
         "patch",
         "deployment",
@@ -315,7 +316,7 @@ def test_describe_rollout_wait(api: Api, namespace: str) -> None:
         json.dumps({"status": status}),
         *here,
     )
-    out, err = waiting.communicate(timeout=30)
+    out, err = waiting.communicate(timeout=DEADLINE)
     assert "successfully rolled out" in out, err
     assert "condition met" in api.out(
         "wait", "--for=condition=Available", "deployment/web", "--timeout=5s", *here
@@ -334,7 +335,6 @@ def test_watch_tells_of_each_change_in_order(api: Api, namespace: str) -> None:
         (("label", "pod", "one", "app=w", "--overwrite"), "", "ADDED"),
         (("delete", "pod", "one"), "", "DELETED"),
     )
-    api.until(lambda: b"get" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
     seen = []
     for words, text, _ in steps:
         api.out(*words, *here, stdin=text)

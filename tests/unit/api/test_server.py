@@ -24,7 +24,7 @@ from testbed.client import ApiError, Client, Informer
 from testbed.client.kubeconfig import Access, load
 from testbed.model.resources import CONFIG_MAPS, NODES, PODS, SERVICES
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 Scenario = Callable[[Client], Awaitable[None]]
 MAPS = CONFIG_MAPS.path("default")
 

@@ -16,7 +16,7 @@ from testbed.client.kubeconfig import Access
 from testbed.model.resources import SERVICES
 
 Object = dict[str, Any]
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 def service(name: str, version: int, **spec: Any) -> Object:
