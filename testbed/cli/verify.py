@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -116,10 +119,16 @@ def report(verdicts: Sequence[Verdict], modes: Sequence[str]) -> dict[str, Any]:
     for verdict in verdicts:
         counts[verdict.mode][verdict.verdict] += 1
     return {
-        "environment": {"name": environments.here(), **environments.facts()},
+        "environment": {"name": environments.here(), **environments.facts(), "iptables": _iptables()},
         "modes": counts,
         "cases": [asdict(verdict) for verdict in verdicts],
     }
+
+
+def _iptables() -> str:
+    """The variant that the nodes use: they see this machine's programs."""
+    path = shutil.which("iptables", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return subprocess.run([path, "--version"], capture_output=True, text=True).stdout.strip() if path else ""
 
 
 def table(found: dict[str, Any]) -> str:

@@ -18,9 +18,9 @@ from pathlib import Path
 from testbed.packets.patience import patience
 from testbed.packets.sockets import inside
 
-FIRST_PORT, LAST_PORT = 10000, 28999
-"""Source ports: below those that the kernel and node ports give out. Each is used once in a run, so that no
-connection tracking entry of an earlier probe decides over a later one."""
+FIRST_PORT, LAST_PORT = 11000, 29999
+"""Source ports: between those that Kubernetes listens on, and node ports and those that the kernel gives out.
+Each is used once in a run, so that no connection tracking entry of an earlier probe decides over a later one."""
 
 
 class Result(StrEnum):

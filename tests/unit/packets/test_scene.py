@@ -1,0 +1,71 @@
+"""The scene's manifests say what the cases count on, and what is missing is told. No root."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from testbed.model.cases import ALL, CASES, HOMES, NODE_PORTS, NONE, To
+from testbed.model.oracle import World
+from testbed.model.topology import ClusterSpec, NodeWish, plan
+from testbed.packets import scene
+
+SPEC = plan(ClusterSpec(), (NodeWish("node01"), NodeWish("node02")))
+
+
+def world() -> World:
+    """The scene as the API would tell it once everything runs."""
+    deployments = list(scene.deployments())
+    pods = []
+    for number, deployment in enumerate(deployments, 2):
+        template = deepcopy(deployment["spec"]["template"])
+        ready = {"type": "Ready", "status": "True"}
+        pods.append({**template, "status": {"podIP": f"10.244.1.{number}", "conditions": [ready]}})
+    slices = []
+    for service in scene.services():
+        name = service["metadata"]["name"]
+        backends = HOMES if name == ALL else [name] if name in HOMES else []
+        slices.append(
+            {
+                "metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": ["10.244.1.9"], "conditions": {"ready": True}} for _ in backends],
+            }
+        )
+    return World(SPEC, tuple(scene.services()), tuple(slices), tuple(pods))
+
+
+def test_a_complete_scene() -> None:
+    assert scene._missing(world()) == ""
+    assert scene.pod_of(world(), "far")["spec"]["nodeName"] == HOMES["far"]
+
+
+def test_what_is_missing_is_named() -> None:
+    whole = world()
+    unready: Any = deepcopy(whole.pods)
+    unready[1]["status"]["conditions"][0]["status"] = "False"
+    name = unready[1]["metadata"]["labels"]["backend"]
+    assert scene._missing(World(SPEC, whole.services, whole.slices, unready)) == f"Pod {name} is not ready"
+    none: Any = deepcopy(whole.slices)
+    for piece in none:
+        piece["endpoints"] = None
+    assert scene._missing(World(SPEC, whole.services, none, whole.pods)).endswith("0 of 1 ready endpoints")
+    assert scene._missing(World(SPEC)).startswith("Pod ")
+
+
+def test_the_manifests_serve_every_case() -> None:
+    services = {service["metadata"]["name"]: service for service in scene.services()}
+    assert set(services) == {*HOMES, ALL, NONE}
+    pod_ports = {(p, protocol) for p in scene.POD_PORTS for protocol in ("TCP", "UDP")}
+    for case in CASES:
+        if case.to is To.POD:
+            assert (case.port, case.protocol) in pod_ports
+            continue
+        key = "nodePort" if case.to is To.NODE_PORT else "port"
+        ports = {(port[key], port["protocol"]) for port in services[case.service]["spec"]["ports"]}
+        assert (case.port, case.protocol) in ports
+
+
+def test_node_ports_are_in_the_default_range_and_differ() -> None:
+    assert len(set(NODE_PORTS.values())) == len(NODE_PORTS)
+    assert all(port in SPEC.node_ports for port in NODE_PORTS.values())
