@@ -183,12 +183,15 @@ def _raw(ip: str) -> tuple[int, bytes]:
     return family, socket.inet_pton(family, ip)
 
 
-_FRONT = re.compile(r"(TCP|UDP|SCTP) +(\S+) +(\S+) +(?:ops +)?(?:persistent (\d+))?")
+_FRONT = re.compile(r"(TCP|UDP|SCTP) +(\S+) +(\S+)(?: +ops)?(?: +persistent (\d+))?")
 _REAL = re.compile(r"  -> (\S+) +(\S+) +(\d+)")
 
 
 def parse(text: str) -> Table:
-    """/proc/net/ip_vs as a table; persistence is in the kernel's ticks there. Fronts that are firewall marks are left out: they are not a proxy's."""
+    """/proc/net/ip_vs as a table; persistence is in the kernel's ticks there.
+
+    Fronts that are firewall marks are left out: they are not a proxy's.
+    """
     table: Table = {}
     servers: dict[Address, int] | None = None
     for line in text.splitlines():
