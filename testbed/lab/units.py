@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from testbed.errors import UsageError
 from testbed.model.topology import API_PORT, ClusterSpec, NodeSpec
 from testbed.node.process import Process
 
@@ -71,7 +72,13 @@ def kube_proxy(spec: ClusterSpec, node: NodeSpec, state: Path, mode: str, comman
     """The proxy agent in `mode`, or the user's `command` with {kubeconfig}, {node}, {mode} filled in."""
     kubeconfig = state / "kube-proxy.kubeconfig"
     if command:
-        filled = command.format(kubeconfig=kubeconfig, node=node.name, mode=mode)
+        try:
+            filled = command.format(kubeconfig=kubeconfig, node=node.name, mode=mode)
+        except (KeyError, IndexError, ValueError) as error:
+            raise UsageError(
+                f"proxy command {command!r}: {error}; "
+                "{kubeconfig}, {node} and {mode} are filled in, other braces are written {{ and }}"
+            ) from None
         return _unit(PROXY, ["/bin/sh", "-c", f"exec {filled}"])
     flags = {
         "kubeconfig": kubeconfig,

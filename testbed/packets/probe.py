@@ -20,7 +20,7 @@ from testbed.packets.sockets import inside
 
 FIRST_PORT, LAST_PORT = 11000, 29999
 """Source ports: between those that Kubernetes listens on, and node ports and those that the kernel gives out.
-Each is used once in a run, so that no connection tracking entry of an earlier probe decides over a later one."""
+Each is used once in a run: no connection tracking entry of an earlier probe decides over a later one."""
 
 
 class Result(StrEnum):

@@ -54,12 +54,14 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
         with Stage(world, _places(cluster, world)) as stage:
             for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
                 progress(f"{mode}: {len(plan.cases)} cases")
-                yield from _in_mode(cluster, stage, former, mode, plan)
+                yield from _in_mode(cluster, stage, former, mode, plan, progress)
     finally:
         cluster.state.destroy()
 
 
-def _in_mode(cluster: Cluster, stage: Stage, former: str, mode: str, plan: Plan) -> Iterator[Verdict]:
+def _in_mode(
+    cluster: Cluster, stage: Stage, former: str, mode: str, plan: Plan, progress: Progress
+) -> Iterator[Verdict]:
     """Switch from mode `former` ("": it runs already) to `mode` and run the cases."""
     try:
         if former:
@@ -71,6 +73,8 @@ def _in_mode(cluster: Cluster, stage: Stage, former: str, mode: str, plan: Plan)
             yield Verdict.of(mode, case, "", f"no switch to {mode}: {error}", NOT_RUN)
         return
     unsettled = stage.settle(mode)
+    if unsettled:
+        progress(f"{mode}: the rules are not in: {unsettled[0]} and {len(unsettled) - 1} others do not work")
     for case in plan.cases:
         yield stage.verdict(mode, case, hurry=bool(unsettled))
 

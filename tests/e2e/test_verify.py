@@ -68,3 +68,11 @@ def test_interrupted_it_leaves_nothing(number: signal.Signals, tmp_path: Path) -
         os.kill(running.pid, number)
         assert running.wait(timeout=patience(30)) == 130
     assert "e2e-stop" not in state.clusters()
+
+
+def test_a_proxy_command_that_cannot_be_filled_in_is_refused_in_one_line() -> None:
+    words = [*VERIFY, "--modes", "iptables", "--name", "e2e-brace", "--proxy-command", "proxy {nod}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=patience(60))
+    assert done.returncode == 2
+    assert "{kubeconfig}, {node} and {mode}" in done.stderr.splitlines()[-1]
+    assert "e2e-brace" not in state.clusters()
