@@ -1,1 +1,1 @@
-"""A Kubernetes service network in namespaces, to tell whether a service proxy is correct and how fast it is."""
+"""A Kubernetes service network in namespaces, to tell if a service proxy is correct and how fast it is."""
