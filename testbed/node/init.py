@@ -4,7 +4,8 @@ One thread, one loop. Being PID 1 of its own pid namespace, it is the parent of 
 it is killed the kernel kills all others with it: that is how a machine is taken down without hunting for
 processes. Requests come as one JSON line on a Unix stream socket, descriptors beside it (SCM_RIGHTS):
 
-    {"do": "start", "process": {…}, "wait": false}   -> {"status": {…}}   and with wait one more at its end
+    {"do": "start", "process": {…}, "wait": false}   -> {"status": {…}}   with wait one more at its end, and
+                                                        init forgets it then
     {"do": "signal", "id": …, "signum": 15}          -> {"status": {…}}
     {"do": "stop", "id": …}                          -> {"status": {…}}   SIGTERM; one more at its end
     {"do": "list"}                                   -> {"list": [{…}, …]}
@@ -38,11 +39,15 @@ RESET_AFTER = 10.0
 
 @dataclass
 class Entry:
-    """A process that init knows, and the connection that waits for its end, if any."""
+    """A process that init knows, and the connection that waits for its end, if any.
+
+    A one-shot process is one whose starter waits for it: when that starter is gone, so is the interest in it.
+    """
 
     process: Process
     status: Status
     waiter: Connection | None = None
+    one_shot: bool = False
     failures: int = 0
     restart_at: float | None = None
 
@@ -139,6 +144,7 @@ class Init:
         for entry in self.entries.values():
             if entry.waiter is connection:
                 entry.waiter = None
+        self.entries = {id: entry for id, entry in self.entries.items() if not _forgotten(entry)}
         connection.close()
 
     def _send(self, connection: Connection, message: dict[str, Any]) -> None:
@@ -184,7 +190,7 @@ class Init:
                 os.close(descriptor)
         entry = Entry(process, Status(process.id, pid, time.time()))
         if request.get("wait"):
-            entry.waiter = connection
+            entry.waiter, entry.one_shot = connection, True
         self.entries[process.id] = entry
         return {"status": asdict(entry.status)}
 
@@ -246,7 +252,9 @@ class Init:
             self._send(waiter, message)
         for watcher in list(self.watchers):
             self._send(watcher, message)
-        if entry.process.restart:
+        if _forgotten(entry):
+            del self.entries[entry.process.id]
+        elif entry.process.restart:
             entry.failures = 0 if now - entry.status.started > RESET_AFTER else entry.failures + 1
             delay = RESTART_DELAYS[min(entry.failures, len(RESTART_DELAYS) - 1)]
             entry.restart_at = time.monotonic() + delay
@@ -269,6 +277,10 @@ class Init:
             else:
                 restarts = entry.status.restarts + 1
                 entry.status = Status(entry.process.id, pid, time.time(), restarts=restarts)
+
+
+def _forgotten(entry: Entry) -> bool:
+    return entry.one_shot and entry.waiter is None and not entry.status.running
 
 
 def _words(error: Exception) -> str:

@@ -103,12 +103,14 @@ class Runtime:
                 async with asyncio.timeout(timeout):
                     _checked(await reader.readline())
                     ended = Status(**_checked(await reader.readline())["status"])
-            except TimeoutError:
-                raise TimeoutError(f"{process.argv[0]} did not end within {timeout:g} s") from None
-            finally:
-                writer.close()
+            except (TimeoutError, asyncio.CancelledError) as error:
                 with contextlib.suppress(RuntimeRefusal):
                     await self.remove(id)
+                if isinstance(error, TimeoutError):
+                    raise TimeoutError(f"{process.argv[0]} did not end within {timeout:g} s") from None
+                raise
+            finally:
+                writer.close()
             for file in files:
                 file.seek(0)
             return Finished(ended.exit_code or 0, files[1].read(), files[2].read())
