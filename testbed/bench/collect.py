@@ -31,7 +31,7 @@ SETTLE = 60.0
 P = ParamSpec("P")
 T = TypeVar("T")
 
-UP, PER_SERVICE, PER_SAMPLE = 4.0, 0.008, 0.0007
+UP, PER_SERVICE, PER_SAMPLE = 5.0, 0.005, 0.0006
 """Guessed seconds of work, for the time left: the cluster; a Service in all modes; a sample of each kind."""
 
 

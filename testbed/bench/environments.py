@@ -52,11 +52,8 @@ def choose(modes: Sequence[str], asked: str, missing: Iterable[str]) -> dict[str
 def facts() -> dict[str, str]:
     """What of this machine a figure depends on; the cluster adds its part."""
     cpu = _cpu()
-    engine = ""
-    if here() == "vm":
-        engine = "QEMU, translated code (TCG)" if "TCG" in cpu else "QEMU"
     return {
-        "engine": engine,
+        "engine": "QEMU" if here() == "vm" else "",
         "kernel": f"{platform.system()} {platform.release()}",
         "processor": f"{cpu}, {os.cpu_count()} CPUs",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from testbed import vm
@@ -26,9 +27,13 @@ def gather(environment: str, plan: Plan, directory: Path) -> Run:
         if code:
             raise TestbedError(f"the collector ended with {code}; what went wrong is said above")
         try:
-            return load_run(Path(file.name).read_text())
+            run = load_run(Path(file.name).read_text())
         except (ValueError, KeyError) as error:
             raise TestbedError(f"the collector left no record: {error}") from None
+    if environment == environments.here():
+        return run
+    # Only the host knows what runs the guest: with TCG, code is translated.
+    return replace(run, facts={**run.facts, "engine": vm.described().partition(",")[0]})
 
 
 def _run(words: list[str]) -> int:

@@ -22,6 +22,10 @@ from testbed.bench.statistics import (
 BASE = "iptables"
 """The mode that others are compared to, upstream's default."""
 
+TRANSLATED = (
+    "This machine has no hardware virtualisation for the VM: QEMU translated its code, which makes times ten to "
+    "fifty times longer and more so for user space than for the kernel. Read ratios here, with care, not times."
+)
 ENVIRONMENTS = {
     "native": "On the running kernel",
     "vm": "In a virtual machine",
@@ -119,6 +123,8 @@ def sentences(summary: Summary) -> list[str]:
     if len(sizes) > 1:
         said.append(_growth(summary, FIRST_PACKET.name, sizes, modes))
         said.append(_drift(summary, sizes))
+    if "TCG" in summary.run.facts.get("engine", ""):
+        said.append(TRANSLATED)
     return [sentence for sentence in said if sentence]
 
 
