@@ -23,8 +23,8 @@ BASE = "iptables"
 """The mode that others are compared to, upstream's default."""
 
 TRANSLATED = (
-    "This machine has no hardware virtualisation for the VM: QEMU translated its code, which makes times ten to "
-    "fifty times longer and more so for user space than for the kernel. Read ratios here, with care, not times."
+    "The VM had no hardware virtualisation: QEMU translated its code. Times are many times those of hardware, "
+    "and what is cheap and what is dear shifts too: read ratios here, with care, not times."
 )
 ENVIRONMENTS = {
     "native": "On the running kernel",
