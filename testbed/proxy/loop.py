@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 RETRY = 1.0
 """Seconds until a failed sync is tried again."""
+HEALTH_CHECK = 0.5
+"""Seconds between two looks at what a mode runs in the background."""
 REPAIR_SHARE = 20
 """A repair that takes t seconds is not done more often than every 20 t: 5 % of a core at most."""
 OWN_DEVICE = "kube-ipvs0"
@@ -56,10 +58,13 @@ class SyncLoop:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function, *args)
 
     async def run(self) -> None:
-        """Sync for ever, whenever woken and when a repair is due."""
+        """Sync for ever: whenever woken, when a repair is due, and when the mode is not well."""
         while True:
+            wait = min(HEALTH_CHECK, max(0.0, self._repair_at - time.monotonic()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, self._repair_at - time.monotonic()))
+                await asyncio.wait_for(self._wake.wait(), wait)
+            if not self._wake.is_set() and time.monotonic() < self._repair_at and self.mode.healthy():
+                continue
             await asyncio.sleep(max(0.0, self._ended + self.options.min_sync_period - time.monotonic()))
             await self.sync()
 

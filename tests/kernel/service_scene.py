@@ -69,6 +69,20 @@ class Proxy:
         return changes
 
     @classmethod
+    def kill_data_plane(cls) -> bool:
+        """Whether there was one, and the mode noticed."""
+        plane = getattr(cls.mode, "_plane", None)
+        if plane is None:
+            return False
+        plane._process.kill()
+        plane._process.wait()
+        return not cls.healthy()
+
+    @classmethod
+    def healthy(cls) -> bool:
+        return cls.mode.healthy()
+
+    @classmethod
     def stop(cls) -> None:
         cls.mode.stop()
 

@@ -103,6 +103,17 @@ def test_endpoints_come_and_go(running: Running) -> None:
     assert running.scene.ask("client", NODE, NODE_PORT) == "refused"
 
 
+def test_a_data_plane_that_dies_is_replaced(running: Running) -> None:
+    """Modes without one are well whatever happens."""
+    node = running.scene.at["node"]
+    running.sync(snapshot(service("a")))
+    killed = node.call(Proxy.kill_data_plane)
+    assert killed == (running.mode == "userspace")
+    running.sync(snapshot(service("a")))
+    assert node.call(Proxy.healthy)
+    assert running.scene.ask("client", NODE, NODE_PORT).split()[0] == "a"
+
+
 def test_affinity_keeps_a_client_with_its_backend(running: Running) -> None:
     running.sync(snapshot(service("a", "b", affinity_seconds=100)))
     assert len(running.scene.answers("client", NODE, NODE_PORT, times=12)) == 1

@@ -54,6 +54,10 @@ class Mode(ABC, Generic[State]):
         the next sync is then a repair.
         """
 
+    def healthy(self) -> bool:
+        """Whether what runs in the background still runs; if not, the next sync sets it right. Cheap."""
+        return True
+
     def stop(self) -> None:
         """End what runs in the background. Rules stay: traffic outlives its agent."""
 

@@ -80,6 +80,7 @@ class Userspace(Mode[Served]):
     def __init__(self, options: ProxyOptions) -> None:
         super().__init__(options)
         self._memo = Memo(lambda service: service_rules(service, options))
+        self._warned: set[str] = set()
 
     def start(self) -> str:
         xtables = Xtables()
@@ -92,8 +93,9 @@ class Userspace(Mode[Served]):
     def render(self, snapshot: Snapshot) -> Served:
         listeners = {}
         for service in snapshot.services.values():
-            if service.protocol is Protocol.SCTP:
-                log.warning('Service port "%s": userspace mode has no SCTP', service.name)
+            if service.protocol is Protocol.SCTP and service.name not in self._warned:
+                self._warned.add(service.name)
+                log.warning('Service port "%s" is not served: userspace mode has no SCTP', service.name)
             for route in routes(service):
                 listeners[key(service, route)] = Listener(
                     tuple((one.ip, one.port) for one in route.endpoints), service.affinity_seconds
@@ -117,6 +119,9 @@ class Userspace(Mode[Served]):
         if gone:  # after the rules that led there
             self._plane.change(Change(close=gone))
         return changes + len(serve) + len(gone)
+
+    def healthy(self) -> bool:
+        return self._plane.alive
 
     def stop(self) -> None:
         if hasattr(self, "_plane"):

@@ -27,6 +27,10 @@ class Recorder(Mode[int]):
     """Counts Services; fails as often as told."""
 
     title = "recorder"
+    well = True
+
+    def healthy(self) -> bool:
+        return self.well
 
     def __init__(self, options: ProxyOptions, failures: int = 0) -> None:
         super().__init__(options)
@@ -41,6 +45,7 @@ class Recorder(Mode[int]):
             self.failures -= 1
             raise TestbedError("the kernel says no")
         self.syncs.append((state, repair))
+        self.well = True
         return state
 
 
@@ -104,6 +109,19 @@ def test_min_sync_period_gathers() -> None:
 
     drive(mode, body)
     assert mode.syncs == [(0, True), (10, False)]
+
+
+def test_a_mode_that_is_not_well_gets_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "HEALTH_CHECK", 0.02)
+    mode = Recorder(ProxyOptions())
+
+    async def body(_: SyncLoop, __: Tracker) -> None:
+        await until(lambda: len(mode.syncs) == 1)
+        mode.well = False
+        await until(lambda: len(mode.syncs) == 2)
+
+    drive(mode, body)
+    assert mode.syncs == [(0, True), (0, False)]
 
 
 def test_repairs_come_by_themselves() -> None:
