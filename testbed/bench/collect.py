@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from testbed.bench import environments, objects, prober
-from testbed.bench.measures import DIRECT, Plan
+from testbed.bench.measures import DIRECT, Plan, count_of
 from testbed.bench.prober import Address
 from testbed.bench.progress import Progress
 from testbed.bench.quiet import settle
@@ -70,15 +70,15 @@ def collect(plan: Plan) -> Run:
     with stage(plan.modes, progress.step) as lab:
         progress.advance(UP)
         for size in plan.sizes:
-            progress.step(f"{size:,} Services: writing them and waiting for the last to answer")
+            progress.step(f"{count_of(size)}: writing them and waiting for the last to answer")
             added = size - len(lab.addresses)
             programming += asyncio.run(grow(lab, plan.modes, size))
             progress.advance(added * PER_SERVICE)
-            progress.step(f"{size:,} Services: waiting for the cluster to settle")
+            progress.step(f"{count_of(size)}: waiting for the cluster to settle")
             busy = max(busy, settle((machine.init_pid for machine in lab.cluster.machines), SETTLE))
-            progress.step(f"{size:,} Services: sampling in {plan.blocks} rounds")
+            progress.step(f"{count_of(size)}: sampling in {plan.blocks} rounds")
             columns = _columns(lab, plan, size)
-            after = partial(progress.advance, per_round, f"{size:,} Services: sampling")
+            after = partial(progress.advance, per_round, f"{count_of(size)}: sampling")
             cells += sample(name, size, columns, plan, after)
         facts = environments.facts() | _cluster_facts(lab)
         facts["load at the end"] = f"{os.getloadavg()[0]:.1f} of {os.cpu_count()} CPUs"

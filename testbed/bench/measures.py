@@ -77,6 +77,11 @@ class Plan:
         return (DIRECT, *self.modes)
 
 
+def count_of(services: int) -> str:
+    """`1 Service`, `1,000 Services`."""
+    return f"{services:,} Service" + ("" if services == 1 else "s")
+
+
 def parse_modes(text: str, known: Iterable[str] = MODES) -> tuple[str, ...]:
     """`iptables,ipvs`. Raises UsageError for a mode that is not `known`, none at all, or one named twice."""
     modes = tuple(part.strip() for part in text.split(",") if part.strip())

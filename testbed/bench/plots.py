@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from testbed.bench.measures import MEASURES
+from testbed.bench.measures import MEASURES, count_of
 from testbed.bench.statistics import ecdf, enough, quantile
 from testbed.bench.summary import Row, Summary, micros
 from testbed.bench.svg import Axis, apart, around, element, path, text, title
@@ -103,7 +103,7 @@ def _line(mode: str, rows: Sequence[Row], places: Sequence[tuple[float, float]],
         low, high = up(row.median.low), up(row.median.high)
         parts.append(element("line", x1=x, x2=x, y1=low, y2=high, class_="bar"))
         hint = (
-            f"{mode}, {row.services:,} Services: median {micros(row.median.estimate)} µs, 95 % interval "
+            f"{mode}, {count_of(row.services)}: median {micros(row.median.estimate)} µs, 95 % interval "
             f"{micros(row.median.low)}–{micros(row.median.high)}, {row.count} samples"
         )
         parts.append(_mark(mode, x, y, hint))
@@ -146,4 +146,4 @@ def distribution(summary: Summary, measure: str, services: int) -> str:
         parts.append(element("g", line, mark, class_=_colour(cell.mode)))
         middles.append((cell.mode, top + 20 + 20.0 * number))
     parts.append(_names(middles))
-    return _frame(f"{MEASURES[measure].title} at {services:,} Services: distribution", *parts)
+    return _frame(f"{MEASURES[measure].title} at {count_of(services)}: distribution", *parts)

@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from testbed.bench import plots, tables
-from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES
+from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES, count_of
 from testbed.bench.record import Results, Run
 from testbed.bench.summary import Summary, micros, sentences, summarise
 from testbed.bench.svg import element, text, title
@@ -76,7 +76,7 @@ def _section(summary: Summary) -> str:
         largest = run.sizes[-1]
         drawings = (
             _figure("Median against the number of Services", plots.growth(summary, measure)),
-            _figure(f"Distribution at {largest:,} Services", plots.distribution(summary, measure, largest)),
+            _figure(f"Distribution at {count_of(largest)}", plots.distribution(summary, measure, largest)),
         )
         parts.append(
             f'<h3>{escape(MEASURES[measure].title)}</h3><div class="plots">{"".join(drawings)}</div>'

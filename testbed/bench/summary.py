@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from testbed.bench.measures import DIRECT, FIRST_PACKET, KEEP_ALIVE, MEASURES, POSITIONS
+from testbed.bench.measures import DIRECT, FIRST_PACKET, KEEP_ALIVE, MEASURES, POSITIONS, count_of
 from testbed.bench.record import Cell, Run
 from testbed.bench.statistics import (
     SEED,
@@ -23,7 +23,7 @@ BASE = "iptables"
 """The mode that others are compared to, upstream's default."""
 
 TRANSLATED = (
-    "The VM had no hardware virtualisation: QEMU translated its code. Times are many times those of hardware, "
+    "The VM had no hardware virtualisation: QEMU translated its code. Times are far above those of hardware, "
     "and what is cheap and what is dear shifts too: read ratios here, with care, not times."
 )
 ENVIRONMENTS = {
@@ -128,10 +128,6 @@ def sentences(summary: Summary) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def _services(count: int) -> str:
-    return f"{count:,} Service" + ("" if count == 1 else "s")
-
-
 def _at_size(summary: Summary, measure: str, size: int, modes: list[str]) -> str:
     """Medians of all modes at one size, cheapest first."""
     rows = [row for mode in modes if (row := summary.row(measure, size, mode))]
@@ -139,7 +135,7 @@ def _at_size(summary: Summary, measure: str, size: int, modes: list[str]) -> str
     rows.sort(key=lambda row: row.median.estimate)
     parts = [f"{row.mode} {micros(row.median.estimate)} µs" for row in rows]
     base = f" (Pod to Pod without a Service: {micros(direct.median.estimate)} µs)" if direct else ""
-    return f"{MEASURES[measure].title}, median at {_services(size)}: {', '.join(parts)}{base}."
+    return f"{MEASURES[measure].title}, median at {count_of(size)}: {', '.join(parts)}{base}."
 
 
 def _growth(summary: Summary, measure: str, sizes: tuple[int, ...], modes: list[str]) -> str:
@@ -159,7 +155,7 @@ def _growth(summary: Summary, measure: str, sizes: tuple[int, ...], modes: list[
     if not parts:
         return ""
     return (
-        f"From {_services(sizes[0])} to {_services(sizes[-1])}, the first packet to the last of the list: "
+        f"From {count_of(sizes[0])} to {count_of(sizes[-1])}, the first packet to the last of the list: "
         f"{', '.join(parts)}."
     )
 
