@@ -178,20 +178,23 @@ def figures(summed: Sequence[Summary]) -> dict[str, Any]:
     }
 
 
-def svg(summary: Summary) -> str:
-    """One picture by itself, for a README: the two main measures against Services, light or dark."""
+def svg(summed: Sequence[Summary]) -> str:
+    """One picture by itself, for a README: the two main measures against Services, a row an environment."""
+    step_x, step_y = plots.WIDTH + 10, plots.HEIGHT + 62
     drawings = []
-    for number, measure in enumerate((FIRST_PACKET.name, KEEP_ALIVE.name)):
-        x = number * (plots.WIDTH + 10)
-        drawings.append(
-            element(
-                "g",
-                text(MEASURES[measure].title + ", median", plots.LEFT, 22, "strong"),
-                element("g", *plots.growth_parts(summary, measure), transform="translate(0,32)"),
-                transform=f"translate({x},0)",
+    for row, summary in enumerate(summed):
+        shown = [measure for measure in (FIRST_PACKET.name, KEEP_ALIVE.name) if measure in summary.rows]
+        for column, measure in enumerate(shown):
+            drawings.append(
+                element(
+                    "g",
+                    text(MEASURES[measure].title + ", median", plots.LEFT, 22, "strong"),
+                    element("g", *plots.growth_parts(summary, measure), transform="translate(0,32)"),
+                    transform=f"translate({column * step_x},{row * step_y})",
+                )
             )
-        )
-    width, height = 2 * plots.WIDTH + 10, plots.HEIGHT + 62
+        drawings.append(text(summary.title, plots.LEFT, (row + 1) * step_y - 12.0, "small"))
+    width, height = 2 * step_x - 10, len(summed) * step_y
     style = _own("page.css").partition("* {")[0] + _own("plot.css") + ".plot { color: var(--ink); }"
     return element(
         "svg",
@@ -199,7 +202,6 @@ def svg(summary: Summary) -> str:
         title("Median latency of proxy modes against the number of Services"),
         element("rect", width=width, height=height, rx=10, class_="paper"),
         *drawings,
-        text(summary.title, plots.LEFT, height - 12, "small"),
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width} {height}",
         class_="plot",

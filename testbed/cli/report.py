@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         return _compare(args, results)
     summed = report.summaries(results)
     if args.svg:
-        args.svg.write_text(report.svg(max(summed, key=lambda one: len(one.run.modes))))
+        args.svg.write_text(report.svg(summed))
         print(args.svg)
         return 0
     directory = args.results if args.results.is_dir() else args.results.parent

@@ -101,7 +101,7 @@ def test_the_page_is_whole_loads_nothing_and_escapes():
 
 
 def test_the_picture_stands_by_itself():
-    root = ElementTree.fromstring(report.svg(summarise(run())))
+    root = ElementTree.fromstring(report.svg([summarise(run())]))
     assert "prefers-color-scheme: dark" in root.find("{http://www.w3.org/2000/svg}style").text
 
 
