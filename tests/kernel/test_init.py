@@ -57,7 +57,7 @@ def test_one_shot_processes_have_stdin_stdout_stderr_and_a_code(machine: Machine
 
 
 def test_a_one_shot_process_is_forgotten_at_its_end_and_killed_at_its_time_out(machine: Machine) -> None:
-    with pytest.raises(TimeoutError, match="sleep did not end within 0.1 s"):
+    with pytest.raises(TimeoutError, match=r"sleep did not end within 0\.1 s"):
         asyncio.run(Runtime(machine.init_socket).run(Process("slow", ("sleep", "77")), timeout=0.1))
     run(machine, "true")
     assert runtime.call({"do": "list"}, machine.init_socket)["list"] == []
