@@ -155,7 +155,8 @@ class Stage:
             seen_words, good = self._spread(case, expected, seconds)
         else:
             (one,) = self.exchange(case, expected, seconds)
-            seen_words = "; ".join([seen_in_words(one.seen, one.question), *one.wrong])
+            seen_words = seen_in_words(one.seen, one.question)
+            seen_words = "; ".join([seen_words, *(wrong for wrong in one.wrong if wrong not in seen_words)])
             good = not one.wrong
         due += f" ({mode}: {reason})" if reason else ""
         return Verdict.of(mode, case, due, seen_words, PASSED if good else FAILED)

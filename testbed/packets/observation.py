@@ -105,7 +105,7 @@ def faults(
     """
     found = []
     if seen.fate is not expected.fate:
-        found.append(f"{seen.fate} where {expected.fate} was due")
+        found.append(f"{expected.fate} was due")
     if seen.wrong_quote:
         found.append(f"the ICMP error is about {seen.wrong_quote}")
     if expected.fate is Fate.ANSWERED:

@@ -55,6 +55,22 @@ def test_a_proxy_that_does_nothing_fails() -> None:
     assert verdicts["pod/near/same-node-pod/tcp"] == "passed"
 
 
+FLAGS = "--kubeconfig {kubeconfig} --proxy-mode {mode} --hostname-override {node}"
+AGENT = " ".join([*VERIFY[:-1], "kube-proxy", FLAGS])
+
+SHOWING_SOURCE = ("near/same-node-pod", "far/other-node-pod")
+
+
+def test_a_proxy_brought_along_is_judged_by_the_same_cases() -> None:
+    """The agent, told to masquerade everything, is caught where a Pod's address must stay, and nowhere else."""
+    command = f"{AGENT} --cluster-cidr 10.244.0.0/16 --masquerade-all"
+    code, report = verify("--modes", "iptables", "--name", "e2e-own", "--proxy-command", command)
+    assert code == 1
+    caught = {case["case"] for case in report["cases"] if case["verdict"] == "failed"}
+    expected = {f"cluster-ip/{way}/{p}" for way in SHOWING_SOURCE for p in ("tcp", "udp")}
+    assert caught == {*expected, "cluster-ip/all/pod/spread/tcp"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     log = tmp_path / "stderr"
