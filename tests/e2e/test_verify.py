@@ -62,7 +62,7 @@ SHOWING_SOURCE = ("near/same-node-pod", "far/other-node-pod")
 
 
 def test_a_proxy_brought_along_is_judged_by_the_same_cases() -> None:
-    """The agent, told to masquerade everything, is caught where a Pod's address must stay, and nowhere else."""
+    """The agent, told to masquerade everything, is caught where a Pod's address must stay, and only there."""
     command = f"{AGENT} --cluster-cidr 10.244.0.0/16 --masquerade-all"
     code, report = verify("--modes", "iptables", "--name", "e2e-own", "--proxy-command", command)
     assert code == 1
