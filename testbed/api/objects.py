@@ -271,19 +271,13 @@ def _judge(kind: Kind, obj: Object, old: Object | None) -> None:
         kind.defaults(obj)
         if old and kind.resource is SERVICES:
             services.carry_over(obj, old)
-        errors = rules.metadata(obj["metadata"], kind.name_rule) if not old else _changed_metadata(obj, old)
+        errors = rules.metadata(obj["metadata"], kind.name_rule)
         errors += kind.validate(obj, old)
     except (TypeError, AttributeError, KeyError, ValueError, IndexError) as error:
         what = f'{kind.resource.kind} in version "{kind.resource.version}"'
         raise bad_request(f"{what} cannot be handled as a {kind.resource.kind}: {error}") from None
     if errors:
         raise invalid(kind.resource, name, errors)
-
-
-def _changed_metadata(obj: Object, old: Object) -> rules.Errors:
-    if obj["metadata"].get("labels") == old["metadata"].get("labels"):
-        return []
-    return rules.labels(obj["metadata"].get("labels"), "metadata.labels")
 
 
 def _with_part(kind: Kind, old: Object, new: Object, part: str) -> Object:

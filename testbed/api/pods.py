@@ -147,6 +147,9 @@ def spec_errors(spec: Object, field: str) -> Errors:
     errors += rules.unique((f"{place}.name", each["name"]) for place, each in every if each.get("name"))
     if spec.get("restartPolicy") not in RESTART_POLICIES:
         errors.append(not_supported(f"{field}.restartPolicy", spec.get("restartPolicy"), RESTART_POLICIES))
+    grace = spec.get("terminationGracePeriodSeconds")
+    if grace is not None and not isinstance(grace, int):
+        errors.append(invalid_value(f"{field}.terminationGracePeriodSeconds", grace, "must be a number"))
     for at, volume in enumerate(spec.get("volumes") or ()):
         if not volume.get("name"):
             errors.append(required(f"{field}.volumes[{at}].name"))

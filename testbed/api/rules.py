@@ -95,6 +95,9 @@ def metadata(meta: Object, name_rule: NameRule) -> Errors:
         errors.append(invalid_value("metadata.name", name, wrong))
     errors += labels(meta.get("labels"), "metadata.labels")
     errors += _annotations(meta.get("annotations"))
+    finalizers = meta.get("finalizers") or []
+    if not isinstance(finalizers, list) or not all(isinstance(each, str) for each in finalizers):
+        errors.append(invalid_value("metadata.finalizers", finalizers, "must be a list of strings"))
     for at, owner in enumerate(meta.get("ownerReferences") or ()):
         for key in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(key):

@@ -108,6 +108,9 @@ def validate(service: Object, old: Object | None) -> Errors:
     for at, text in enumerate(spec.get("externalIPs") or ()):
         errors += rules.address(text, f"spec.externalIPs[{at}]")
     errors += _source_range_errors(spec)
+    health_port = spec.get("healthCheckNodePort")
+    if health_port:
+        errors += rules.port_number(health_port, "spec.healthCheckNodePort")
     if old:
         errors += _immutable_errors(spec, old["spec"])
     return errors

@@ -255,6 +255,8 @@ def _scaled(kind: Kind, change: Change) -> Change:
 
     def apply(obj: Object) -> Object:
         scale = change(_scale_of(kind, obj))
+        if not all(isinstance(scale.get(part) or {}, dict) for part in ("metadata", "spec")):
+            raise bad_request("metadata and spec of a Scale must be objects")
         obj["spec"]["replicas"] = (scale.get("spec") or {}).get("replicas", 0)
         version = (scale.get("metadata") or {}).get("resourceVersion")
         if version:
