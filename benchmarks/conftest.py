@@ -98,11 +98,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def replay(request, benchmark, environment, services, mode):
+def run(request, environment):
+    """The samples of an environment, collected by the first test that asks."""
+    return _collected(request, environment)
+
+
+@pytest.fixture
+def replay(request, run, benchmark, environment, services, mode):
     """A function that plays the samples of a measure back to pytest-benchmark, and returns their cell."""
 
     def play(measure):
-        run = _collected(request, environment)
         cell = run.cell(measure.name, services, mode)
         request.node.user_properties.append(("environment", environment))
         CLOCK.load(cell.samples)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from testbed.bench import environments, objects, prober
 from testbed.bench.measures import DIRECT, Plan, count_of
@@ -28,9 +27,6 @@ from testbed.model.topology import CONTROL_PLANE
 SETTLE = 60.0
 """Seconds that the cluster gets to become quiet after a step; what is left then stands in the report."""
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 UP, PER_SERVICE, PER_SAMPLE = 5.0, 0.005, 0.0006
 """Guessed seconds of work, for the time left: the cluster; a Service in all modes; a sample of each kind."""
 
@@ -39,20 +35,13 @@ UP, PER_SERVICE, PER_SAMPLE = 5.0, 0.005, 0.0006
 class PodProber:
     """`testbed.bench.prober` called in a Pod's namespace."""
 
-    mode: str
     worker: Worker
 
-    def new_connections(self, targets: list[Address]) -> list[tuple[float, float]]:
-        return self._call(prober.new_connections, targets)
+    def new_connections(self, targets: list[Address]) -> list[tuple[float, float] | str]:
+        return self.worker.call(prober.new_connections, targets)
 
     def open_connection(self, target: Address, requests: int) -> list[float]:
-        return self._call(prober.open_connection, target, requests)
-
-    def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return self.worker.call(function, *args, **kwargs)
-        except prober.ProbeError as error:
-            raise TestbedError(f"sampling {self.mode}: {error}") from error
+        return self.worker.call(prober.open_connection, target, requests)
 
 
 def collect(plan: Plan) -> Run:
@@ -79,7 +68,7 @@ def collect(plan: Plan) -> Run:
             progress.step(f"{count_of(size)}: sampling in {plan.blocks} rounds")
             columns = _columns(lab, plan, size)
             after = partial(progress.advance, per_round, f"{count_of(size)}: sampling")
-            cells += sample(name, size, columns, plan, after)
+            cells += sample(name, size, columns, plan, after, progress.step)
         facts = environments.facts() | _cluster_facts(lab)
         facts["load at the end"] = f"{os.getloadavg()[0]:.1f} of {os.cpu_count()} CPUs"
         facts["the cluster's own load"] = f"{busy:.0%} of a CPU or less when sampling began"
@@ -106,13 +95,11 @@ def _method(plan: Plan) -> dict[str, Any]:
 
 def _columns(lab: Lab, plan: Plan, size: int) -> list[Column]:
     """Where each column probes: direct the first backend, a mode the Services spread over its own list."""
-    columns = [
-        Column(DIRECT, PodProber(DIRECT, lab.workers[DIRECT]), {"only": (lab.backends[0][0], objects.PORT)})
-    ]
+    columns = [Column(DIRECT, PodProber(lab.workers[DIRECT]), {"only": (lab.backends[0][0], objects.PORT)})]
     for mode in plan.modes:
         order = in_order(lab.addresses, listed(lab.cluster.machine(mode)) if mode == "iptables" else [])
         targets = {place: (order[index], objects.PORT) for place, index in spread(size).items()}
-        columns.append(Column(mode, PodProber(mode, lab.workers[mode]), targets))
+        columns.append(Column(mode, PodProber(lab.workers[mode]), targets))
     for column in columns:
         for target in column.targets.values():
             if lab.workers[column.mode].call(first_answer, target, DEADLINE) is None:

@@ -8,6 +8,7 @@ Times are in µs. What the prober itself costs is measured by `overhead` and sta
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import socket
 import struct
@@ -52,15 +53,22 @@ def _told(target: Address) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ProbeError(f"{target[0]}:{target[1]}: {error.strerror or error}") from None
+        raise ProbeError(f"{target[0]}:{target[1]}: {_reason(error)}") from None
 
 
-def new_connections(targets: list[Address]) -> list[tuple[float, float]]:
+def _reason(error: OSError) -> str:
+    # What a blocking call says when SO_SNDTIMEO or SO_RCVTIMEO has passed (socket(7)).
+    if error.errno in (errno.EINPROGRESS, errno.EAGAIN):
+        return "no answer in 5 s"
+    return error.strerror or str(error)
+
+
+def new_connections(targets: list[Address]) -> list[tuple[float, float] | str]:
     """One new connection to each target in turn: (connect, first byte) µs, both from just before connect(2).
 
-    The request is sent as soon as connect(2) returns. Raises ProbeError when a target does not answer.
+    The request is sent as soon as connect(2) returns. Instead of a sample that failed stands why, in words.
     """
-    samples = []
+    samples: list[tuple[float, float] | str] = []
     with _undisturbed():
         for target in targets:
             connection = _socket()
@@ -72,12 +80,14 @@ def new_connections(targets: list[Address]) -> list[tuple[float, float]]:
                 answer = connection.recv(4096)
                 first_byte = perf_counter_ns()
             except OSError as error:
-                raise ProbeError(f"{target[0]}:{target[1]}: {error.strerror or error}") from None
+                samples.append(f"{target[0]}:{target[1]}: {_reason(error)}")
+                continue
             finally:
                 connection.close()
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise ProbeError(f"{target[0]}:{target[1]} answered {answer[:60]!r}")
-            samples.append(((connected - start) / 1e3, (first_byte - start) / 1e3))
+            if answer.startswith(b"HTTP/1.1 200"):
+                samples.append(((connected - start) / 1e3, (first_byte - start) / 1e3))
+            else:
+                samples.append(f"{target[0]}:{target[1]} answered {answer[:60]!r}")
     return samples
 
 

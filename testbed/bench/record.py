@@ -33,6 +33,8 @@ class Cell:
     samples: tuple[float, ...]
     blocks: tuple[int, ...]
     positions: tuple[str, ...]
+    lost: int = 0
+    """How many samples more were tried and got no answer, or a wrong one."""
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -148,7 +150,7 @@ class Results:
 
 def extra_info(cell: Cell) -> dict[str, Any]:
     """What pytest-benchmark keeps of a cell beside the samples."""
-    info = {name: getattr(cell, name) for name in ("environment", "measure", "services", "mode")}
+    info = {name: getattr(cell, name) for name in ("environment", "measure", "services", "mode", "lost")}
     return {**info, "blocks": list(cell.blocks), "positions": list(cell.positions)}
 
 
@@ -184,6 +186,7 @@ def _results(raw: Mapping[str, Any]) -> Results:
             tuple(round(seconds * 1e6, 3) for seconds in benchmark["stats"]["data"]),
             tuple(info["blocks"]),
             tuple(info["positions"]),
+            info["lost"],
         )
         cells.setdefault(cell.environment, []).append(cell)
     abouts = raw["machine_info"]["environments"]

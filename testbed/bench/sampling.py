@@ -12,17 +12,23 @@ from testbed.bench.measures import (
     FIRST_BYTE,
     FIRST_PACKET,
     KEEP_ALIVE,
+    MEASURES,
     POSITIONS,
     Plan,
+    count_of,
 )
-from testbed.bench.prober import Address
+from testbed.bench.prober import Address, ProbeError
 from testbed.bench.record import Cell
+from testbed.errors import TestbedError
+
+MOST_LOST = 0.05
+"""Share of probes without an answer above which there is no point in a latency."""
 
 
 class Prober(Protocol):
     """The two things that are timed, done from one client. Both give µs, see `testbed.bench.prober`."""
 
-    def new_connections(self, targets: list[Address]) -> list[tuple[float, float]]: ...
+    def new_connections(self, targets: list[Address]) -> list[tuple[float, float] | str]: ...
 
     def open_connection(self, target: Address, requests: int) -> list[float]: ...
 
@@ -38,11 +44,15 @@ class Column:
 
 @dataclass
 class _Samples:
+    lost: int = 0
     values: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     positions: list[str] = field(default_factory=list)
 
-    def add(self, value: float, block: int, position: str) -> None:
+    def add(self, value: float | str, block: int, position: str) -> None:
+        if isinstance(value, str):
+            self.lost += 1
+            return
         self.values.append(round(value, 3))
         self.blocks.append(block)
         self.positions.append(position)
@@ -69,6 +79,7 @@ def sample(
     columns: Sequence[Column],
     plan: Plan,
     after_round: Callable[[], None] = lambda: None,
+    lost: Callable[[str], None] = lambda _: None,
 ) -> list[Cell]:
     """All cells for one number of Services. A first round is thrown away (caches, ARP)."""
     source = random.Random(plan.seed * 1_000_003 + services)
@@ -78,11 +89,19 @@ def sample(
             for measure, position, value in _probe(column, plan.samples, source):
                 if block >= 0:
                     taken.setdefault((measure, column.mode), _Samples()).add(value, block, position)
+                if isinstance(value, str):
+                    lost(f"{column.mode}, {count_of(services)}, {MEASURES[measure].title}: {value}")
         after_round()
     cells = []
     for kind in (FIRST_PACKET, FIRST_BYTE, KEEP_ALIVE):
         for column in columns:
             own = taken[kind.name, column.mode]
+            tried = own.lost + len(own.values)
+            if own.lost > MOST_LOST * tried:
+                raise TestbedError(
+                    f"{column.mode}, {count_of(services)}: {own.lost} of {tried} probes got no answer; "
+                    "that is a fault, not a latency"
+                )
             cells.append(
                 Cell(
                     environment,
@@ -92,22 +111,34 @@ def sample(
                     tuple(own.values),
                     tuple(own.blocks),
                     tuple(own.positions),
+                    own.lost,
                 )
             )
     return cells
 
 
-def _probe(column: Column, count: int, source: random.Random) -> Iterator[tuple[str, str, float]]:
-    """(measure, position, µs): `count` new connections spread over the targets in random order, and `count`
-    requests on open ones."""
+def _probe(column: Column, count: int, source: random.Random) -> Iterator[tuple[str, str, float | str]]:
+    """(measure, position, µs or why there are none) of `count` new connections, spread over the targets in
+    random order, and of `count` requests on open ones."""
     names = list(column.targets)
     positions = [names[i % len(names)] for i in range(count)]
     source.shuffle(positions)
     samples = column.prober.new_connections([column.targets[position] for position in positions])
-    for position, (connect, first_byte) in zip(positions, samples, strict=True):
+    for position, timed in zip(positions, samples, strict=True):
+        if isinstance(timed, str):
+            yield FIRST_PACKET.name, position, timed
+            yield FIRST_BYTE.name, position, timed
+            continue
+        connect, first_byte = timed
         answered = first_byte if column.mode in ANSWERED_BY_PROXY else connect
         yield FIRST_PACKET.name, position, answered
         yield FIRST_BYTE.name, position, first_byte
     for position in names:
-        for value in column.prober.open_connection(column.targets[position], positions.count(position)):
+        asked = positions.count(position)
+        values: Sequence[float | str]
+        try:
+            values = column.prober.open_connection(column.targets[position], asked)
+        except ProbeError as error:
+            values = [str(error)] * asked
+        for value in values:
             yield KEEP_ALIVE.name, position, value

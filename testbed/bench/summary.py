@@ -48,6 +48,7 @@ class Row:
     to_direct: Interval | None
     to_base: Interval | None
     positions: Mapping[str, float]
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _row(cell: Cell, drawn: Mapping[tuple[str, str, int, str], Resampled]) -> Ro
         against(DIRECT),
         against(BASE) if cell.mode != DIRECT else None,
         positions,
+        cell.lost,
     )
 
 

@@ -38,7 +38,7 @@ def latency(summary: Summary, measure: str, *, brief: bool = False) -> Table:
         ]
         cells += [times(row.to_base) if row.to_base else "–"] if compared else []
         spread = " / ".join(map(micros, row.positions.values())) or "–"
-        cells += [] if brief else [spread, str(row.count)]
+        cells += [] if brief else [spread, f"{row.count}, {row.lost} lost" if row.lost else str(row.count)]
         rows.append(tuple(cells))
     return Table(MEASURES[measure].title, tuple(heads), tuple(rows), words=2)
 

@@ -1,7 +1,11 @@
 """The order of samples and what each is kept as, with a prober that answers by rote."""
 
+import pytest
+
 from testbed.bench.measures import DIRECT, Plan
+from testbed.bench.prober import ProbeError
 from testbed.bench.sampling import Column, sample, spread
+from testbed.errors import TestbedError
 
 
 class Rote:
@@ -62,3 +66,43 @@ def test_each_sample_keeps_its_round_and_its_position():
 def test_the_same_seed_gives_the_same_order():
     plan = Plan(blocks=5, samples=3)
     assert run(("a", "b"), plan, TARGETS)[1] == run(("a", "b"), plan, TARGETS)[1]
+
+
+class Deaf(Rote):
+    """Loses every `n`th connection."""
+
+    def __init__(self, name, log, n):
+        super().__init__(name, log)
+        self.n, self.count = n, 0
+
+    def new_connections(self, targets):
+        samples = super().new_connections(targets)
+        return [self.lose(sample) for sample in samples]
+
+    def lose(self, sample):
+        self.count += 1
+        return "no answer in 5 s" if self.count % self.n == 0 else sample
+
+
+def test_what_got_no_answer_is_counted_and_said():
+    said = []
+    column = Column("ipvs", Deaf("ipvs", [], 30), TARGETS)
+    cells = sample("native", 100, [column], Plan(blocks=10, samples=12), lost=said.append)
+    assert [cell.lost for cell in cells] == [4, 4, 0]
+    assert [len(cell.samples) for cell in cells] == [116, 116, 120]
+    assert said[0] == "ipvs, 100 Services, First packet: no answer in 5 s"
+
+
+def test_too_many_without_an_answer_are_a_fault():
+    column = Column("ipvs", Deaf("ipvs", [], 4), TARGETS)
+    with pytest.raises(TestbedError, match="30 of 120 probes got no answer"):
+        sample("native", 100, [column], Plan(blocks=10, samples=12))
+
+
+def test_a_connection_that_ends_loses_its_requests():
+    class Ends(Rote):
+        def open_connection(self, target, requests):
+            raise ProbeError("closed")
+
+    with pytest.raises(TestbedError, match="120 of 120"):
+        sample("native", 100, [Column("ipvs", Ends("ipvs", []), TARGETS)], Plan(blocks=10, samples=12))
