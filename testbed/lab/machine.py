@@ -28,13 +28,16 @@ SYSCTLS: Mapping[str, int] = {
     "net.ipv6.conf.all.forwarding": 1,
     "net.ipv4.conf.all.rp_filter": 0,
     "net.ipv4.conf.default.rp_filter": 0,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
     "net.bridge.bridge-nf-call-iptables": 1,
     "net.bridge.bridge-nf-call-ip6tables": 1,
     "net.ipv4.neigh.default.gc_thresh1": 0,
     "net.ipv6.conf.all.accept_dad": 0,
     "net.ipv6.conf.default.accept_dad": 0,
 }
-"""What a Kubernetes node sets. Keys this kernel lacks, or has only for the whole machine, are left alone."""
+"""What a Kubernetes node sets, and no redirects: client and nodes share a link here, and a redirect would send
+the client past the node it asked. Keys this kernel lacks, or has only for the whole machine, are left alone."""
 
 
 @dataclass(frozen=True)
