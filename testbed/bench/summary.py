@@ -125,6 +125,7 @@ def sentences(summary: Summary) -> list[str]:
     if len(sizes) > 1:
         said.append(_growth(summary, FIRST_PACKET.name, sizes, modes))
         said.append(_drift(summary, sizes))
+    said.append(_lost(summary))
     if "TCG" in summary.run.facts.get("engine", ""):
         said.append(TRANSLATED)
     return [sentence for sentence in said if sentence]
@@ -160,6 +161,18 @@ def _growth(summary: Summary, measure: str, sizes: tuple[int, ...], modes: list[
         f"From {count_of(sizes[0])} to {count_of(sizes[-1])}, the first packet to the last of the list: "
         f"{', '.join(parts)}."
     )
+
+
+def _lost(summary: Summary) -> str:
+    """Probes without an answer: they are in no median, and a reader must know."""
+    found = [
+        f"{row.mode} {row.lost} of {row.lost + row.count} "
+        f"({MEASURES[measure].title}, {count_of(row.services)})"
+        for measure, rows in summary.rows.items()
+        for row in rows
+        if row.lost
+    ]
+    return f"Probes without an answer, in no figure: {', '.join(found)}." if found else ""
 
 
 def _drift(summary: Summary, sizes: tuple[int, ...]) -> str:

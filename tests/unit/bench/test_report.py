@@ -72,6 +72,15 @@ def test_a_percentile_without_enough_samples_is_not_made_up():
     assert "too few" in tables.to_text(tables.latency(summary, FIRST_PACKET.name))
 
 
+def test_lost_probes_are_told():
+    whole = run()
+    cells = tuple(replace(cell, lost=3) if cell.mode == "ipvs" else cell for cell in whole.cells)
+    summary = summarise(replace(whole, cells=cells))
+    assert "ipvs 3 of 243 (First packet, 1 Service), ipvs 3 of 243" in "\n".join(sentences(summary))
+    assert "240, 3 lost" in tables.to_text(tables.latency(summary, FIRST_PACKET.name))
+    assert "without an answer" not in "\n".join(sentences(summarise(whole)))
+
+
 def test_without_the_base_mode_its_column_is_left_out():
     summary = summarise(run(modes=(DIRECT, "ipvs")))
     assert "× iptables" not in tables.latency(summary, FIRST_PACKET.name).heads
