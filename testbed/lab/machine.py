@@ -36,7 +36,7 @@ SYSCTLS: Mapping[str, int] = {
     "net.ipv6.conf.all.accept_dad": 0,
     "net.ipv6.conf.default.accept_dad": 0,
 }
-"""What a Kubernetes node sets; and no redirects, which would send the client past the node it asked, since all
+"""What a Kubernetes node sets; and no redirects, which would send the client past the node it asked, as all
 share a link. Keys that this kernel lacks, or has only for the whole machine, are left alone."""
 
 
