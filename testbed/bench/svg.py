@@ -51,9 +51,9 @@ class Axis:
         return self.start + share * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round values inside: 1, 2, 5 times powers of ten, or only powers when that gives too many."""
+        """Round values inside, as finely as eight or fewer allow."""
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for steps in ((1, 2, 5), (1, 3), (1,)):
+        for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
             values = [step * 10.0**decade for decade in decades for step in steps]
             inside = [value for value in values if self.low <= value <= self.high]
             if len(inside) <= 8:
