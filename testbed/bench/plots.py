@@ -59,7 +59,7 @@ def _up(axis: Axis) -> str:
         y = axis(tick)
         lines.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
         lines.append(text(f"{tick:,.10g}", LEFT - 7, y + 4, "tick", "end"))
-    return "".join(lines) + text("µs", LEFT - 7, TOP - 2, "tick", "end")
+    return "".join(lines) + text("µs", LEFT, TOP - 6, "tick")
 
 
 def _names(places: Sequence[tuple[str, float]]) -> str:
