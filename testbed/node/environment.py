@@ -9,6 +9,7 @@ from typing import Any
 
 from testbed.client import Client, NotFound
 from testbed.model.resources import SERVICES
+from testbed.node.references import Values
 
 Object = dict[str, Any]
 
@@ -45,9 +46,13 @@ def discovery(services: Sequence[Object]) -> dict[str, str]:
 
 
 def environment(
-    pod: Object, container: Object, facts: Mapping[str, str], services: Sequence[Object]
+    pod: Object,
+    container: Object,
+    facts: Mapping[str, str],
+    services: Sequence[Object],
+    values: Values = Values(),
 ) -> dict[str, str]:
-    """The whole environment. `facts`: POD_IP, HOST_IP, NODE_NAME and HOSTNAME."""
+    """The whole environment. `facts`: POD_IP, HOST_IP, NODE_NAME, HOSTNAME; `values`: what it refers to."""
     built = {
         "PATH": PATH,
         "HOME": "/root",
@@ -56,12 +61,15 @@ def environment(
         "POD_NAME": pod["metadata"]["name"],
         "POD_IP": facts["POD_IP"],
         "NODE_NAME": facts["NODE_NAME"],
+        **values.whole,
     }
     for entry in container.get("env") or ():
         if "value" in entry or "valueFrom" not in entry:
             built[entry["name"]] = expand(str(entry.get("value") or ""), built)
         elif "fieldRef" in entry["valueFrom"]:
             built[entry["name"]] = field(pod, entry["valueFrom"]["fieldRef"]["fieldPath"], facts)
+        elif entry["name"] in values.single:
+            built[entry["name"]] = values.single[entry["name"]]
     return built
 
 

@@ -11,29 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import TestbedError, UsageError
+from testbed.node import nginx
 from testbed.node.process import Mount
 
 Object = dict[str, Any]
-
-NGINX_CONF = """\
-# made by the node agent
-daemon off;
-user www-data;
-worker_processes 1;
-pid /var/lib/nginx/nginx.pid;
-error_log stderr;
-events { worker_connections 1024; }
-http {
-    include /etc/nginx/mime.types;
-    access_log off;
-    keepalive_requests 100000000;
-    server {
-        listen 80;
-        root /usr/share/nginx/html;
-        index index.html;
-    }
-}
-"""
 
 
 class ImageError(TestbedError):
@@ -65,11 +46,18 @@ def _echo(container: Object, _: Path) -> Program:
 def _nginx(container: Object, directory: Path) -> Program:
     if not shutil.which("nginx"):
         raise ImageError("image nginx needs nginx on this machine; install nginx-light")
-    file = f"{container['name']}.nginx.conf"
+    args = [str(word) for word in container.get("args") or ()]
+    argv: tuple[str, ...] = ("nginx", "-g", "daemon off;", *args)
+    files: dict[str, str] | None = None
+    listens: nginx.Listens = ()
+    if not nginx.brings_all(container):
+        file = f"{container['name']}.nginx.conf"
+        text, listens = nginx.configuration(container, directory)
+        argv, files = ("nginx", "-c", str(directory / file), *args), {file: text}
     return Program(
-        ("nginx", "-c", str(directory / file), *(container.get("args") or ())),
-        listens=(("tcp", 80),),
-        files={file: NGINX_CONF},
+        argv,
+        listens=listens,
+        files=files,
         mounts=(Mount("tmpfs", "/var/lib/nginx", kind="tmpfs"),),
         stop_signal="SIGQUIT",
     )
@@ -94,6 +82,7 @@ IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
     ("testbed/echo", _echo),
     ("nginx", _nginx),
     ("nginx-*", _nginx),
+    ("*nginxhttps", _nginx),
     ("busybox", _busybox),
 )
 """Globs over the image's name without registry and tag, first match wins; anything else gets the stand-in."""

@@ -9,8 +9,10 @@ from typing import Any
 
 from testbed.client import Client
 from testbed.client.events import Recorder
+from testbed.node import volumes
 from testbed.node.environment import Services, environment
 from testbed.node.process import Process
+from testbed.node.references import References
 from testbed.node.runtime import Runtime
 from testbed.node.sandbox import Attached, Sandboxes, hostname
 from testbed.node.status import Container
@@ -55,20 +57,36 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
     for name, text in (each.program.files or {}).items():
         (node.sandboxes.directory(uid) / name).write_text(text)
     host_network = bool(pod["spec"].get("hostNetwork"))
-    facts = {
-        "POD_IP": attached.ip,
-        "HOST_IP": node.ip,
-        "NODE_NAME": node.name,
-        "HOSTNAME": node.name if host_network else hostname(pod),
-    }
+    facts = facts_of(node, pod, attached.ip)
+    values = await References(node.client, pod["metadata"]["namespace"]).values(each.spec)
+    env = environment(pod, each.spec, facts, await node.services.seen_by(pod), values)
+    mounts = volumes.mounts(pod, each.spec, node.sandboxes.directory(uid), env)
     return Process(
         id=process_id(uid, each.name, attempt),
         argv=each.program.argv,
-        env=environment(pod, each.spec, facts, await node.services.seen_by(pod)),
+        env=env,
         cwd=each.spec.get("workingDir") or "/",
         log=str(log_file(pod, each.name, attempt)),
         netns=attached.netns,
         pidns=True,
         hostname="" if host_network else facts["HOSTNAME"],
-        mounts=node.sandboxes.mounts(pod) + each.program.mounts,
+        mounts=node.sandboxes.mounts(pod) + each.program.mounts + mounts,
     )
+
+
+async def fill_volumes(node: Node, pod: Object) -> None:
+    """Have the Pod's volumes ready for its containers. Raises MountError."""
+    references = References(node.client, pod["metadata"]["namespace"])
+    setting = volumes.Setting(pod, references, facts_of(node, pod, ""))
+    await volumes.prepare(setting, node.sandboxes.directory(pod["metadata"]["uid"]))
+
+
+def facts_of(node: Node, pod: Object, ip: str) -> dict[str, str]:
+    """What the downward API knows besides the Pod object."""
+    host_network = bool(pod["spec"].get("hostNetwork"))
+    return {
+        "POD_IP": ip,
+        "HOST_IP": node.ip,
+        "NODE_NAME": node.name,
+        "HOSTNAME": node.name if host_network else hostname(pod),
+    }

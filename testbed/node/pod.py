@@ -17,10 +17,12 @@ from testbed.model.resources import PODS
 from testbed.node.cni import CniError
 from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
-from testbed.node.launch import Node, log_directory, process_of
+from testbed.node.launch import Node, fill_volumes, log_directory, process_of
 from testbed.node.process import Status
+from testbed.node.references import MissingReference
 from testbed.node.sandbox import Attached
 from testbed.node.status import Container, pod_status, same_conditions, will_restart
+from testbed.node.volumes import MountError
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -30,7 +32,14 @@ FIRST_BACKOFF, LONGEST_BACKOFF, FORGIVEN_AFTER = 10.0, 300.0, 600.0
 """Seconds, as the kubelet's: the first restart is at once, then 10 s, 20 s, … 300 s."""
 STATUS_PATIENCE = 0.3
 """Seconds that the first status waits for the containers to come up, which saves a write in most cases."""
-RETRY = 1.0
+RETRY, LONGEST_SETUP_WAIT = 1.0, 8.0
+
+REASONS = (
+    (ImageError, "CreateContainerError"),
+    (MissingReference, "CreateContainerConfigError"),
+    (MountError, "CreateContainerConfigError"),
+)
+"""Why a container that could not be started waits, in the kubelet's words."""
 
 
 class PodWorker:
@@ -126,12 +135,18 @@ class PodWorker:
 
     async def _set_up(self) -> None:
         try:
+            if self.node.sandboxes.attached(self.uid) is None:
+                await fill_volumes(self.node, self.pod)
             self._attached = await self.node.sandboxes.create(self.pod)
+        except MountError as error:
+            await self._set_up_later("FailedMount", str(error))
         except (CniError, OSError) as error:
-            self._setup_failures += 1
-            self._retry_at = _now() + min(RETRY * 2**self._setup_failures, LONGEST_BACKOFF)
-            message = f"Failed to create pod sandbox: {error}"
-            await self.node.events.warn(self.pod, "FailedCreatePodSandBox", message)
+            await self._set_up_later("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+
+    async def _set_up_later(self, reason: str, message: str) -> None:
+        self._setup_failures += 1
+        self._retry_at = _now() + min(RETRY * 2**self._setup_failures, LONGEST_SETUP_WAIT)
+        await self.node.events.warn(self.pod, reason, message)
 
     async def _plan_restart(self, each: Container) -> None:
         assert each.process
@@ -166,7 +181,7 @@ class PodWorker:
             self._back_off(each, "ContainerCreating", 1, str(error))
             return
         except (TestbedError, OSError) as error:
-            reason = "CreateContainerError" if isinstance(error, ImageError) else "RunContainerError"
+            reason = next((word for kind, word in REASONS if isinstance(error, kind)), "RunContainerError")
             self._back_off(each, reason, 1, str(error))
             await self.node.events.warn(self.pod, "Failed", f"Error: container {each.name}: {error}")
             return

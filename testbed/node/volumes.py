@@ -1,0 +1,204 @@
+"""A Pod's volumes: directories on the node, filled before its containers start and bound into them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.client import ApiError
+from testbed.errors import TestbedError
+from testbed.model.resources import CONFIG_MAPS, SECRETS, Resource
+from testbed.node.environment import expand, field
+from testbed.node.process import Mount
+from testbed.node.references import MissingReference, References
+
+Object = dict[str, Any]
+Files = dict[str, tuple[bytes, int]]
+"""Path in the volume -> content and mode."""
+
+DEFAULT_MODE = 0o644
+
+
+class MountError(TestbedError):
+    """A volume cannot be set up (yet)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a volume is filled from."""
+
+    pod: Object
+    references: References
+    facts: Mapping[str, str]
+
+
+async def prepare(setting: Setting, directory: Path) -> None:
+    """Make and fill every volume of the Pod below `directory`. Raises MountError. Twice does no harm."""
+    for volume in setting.pod["spec"].get("volumes") or ():
+        name = volume["name"]
+        try:
+            await _prepare(volume, setting, place(directory, name))
+        except (MissingReference, MountError, ApiError, OSError) as error:
+            raise MountError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from None
+
+
+def place(directory: Path, name: str) -> Path:
+    """Where the volume of that name lies, of a Pod whose files are in `directory`."""
+    return directory / "volumes" / name
+
+
+async def _prepare(volume: Object, setting: Setting, target: Path) -> None:
+    kind = next((key for key in volume if key != "name"), "emptyDir")
+    if kind == "hostPath":
+        _check_host_path(volume[kind] or {})
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    if kind in FILLED:
+        write(target, await FILLED[kind](volume[kind] or {}, setting))
+    elif kind == "emptyDir":
+        target.chmod(0o777)
+    else:
+        raise MountError(f"volumes of kind {kind!r} are not known here; {', '.join(KNOWN)} are")
+
+
+async def _secret(source: Object, setting: Setting) -> Files:
+    return await _from_keys(SECRETS, source.get("secretName") or source.get("name", ""), source, setting)
+
+
+async def _config_map(source: Object, setting: Setting) -> Files:
+    return await _from_keys(CONFIG_MAPS, source.get("name", ""), source, setting)
+
+
+async def _from_keys(resource: Resource, name: str, source: Object, setting: Setting) -> Files:
+    optional = bool(source.get("optional"))
+    contents = await setting.references.contents(resource, name, optional)
+    mode = source.get("defaultMode", DEFAULT_MODE)
+    if source.get("items") is None:
+        return {key: (content, mode) for key, content in contents.items()}
+    files: Files = {}
+    for item in source["items"]:
+        if item["key"] in contents:
+            files[_inside(item["path"])] = (contents[item["key"]], item.get("mode", mode))
+        elif not optional:
+            raise MountError(f"references non-existent {resource.singular} key: {item['key']}")
+    return files
+
+
+async def _downward(source: Object, setting: Setting) -> Files:
+    mode = source.get("defaultMode", DEFAULT_MODE)
+    files: Files = {}
+    for item in source.get("items") or ():
+        text = _field(setting, (item.get("fieldRef") or {}).get("fieldPath", ""))
+        files[_inside(item["path"])] = (text.encode(), item.get("mode", mode))
+    return files
+
+
+def _field(setting: Setting, path: str) -> str:
+    """As `field`; here all labels or annotations may be asked for, one `key="value"` a line."""
+    kind = path.removeprefix("metadata.")
+    if kind in ("labels", "annotations"):
+        entries = setting.pod["metadata"].get(kind) or {}
+        return "\n".join(f'{key}="{value}"' for key, value in sorted(entries.items()))
+    return field(setting.pod, path, setting.facts)
+
+
+async def _projected(source: Object, setting: Setting) -> Files:
+    """Several sources in one directory. Tokens of service accounts are not issued here, and left out."""
+    files: Files = {}
+    for each in source.get("sources") or ():
+        for kind, inner in each.items():
+            if kind in FILLED:
+                files |= await FILLED[kind]({"defaultMode": source.get("defaultMode"), **inner}, setting)
+    return {path: (content, mode or DEFAULT_MODE) for path, (content, mode) in files.items()}
+
+
+FILLED: dict[str, Callable[[Object, Setting], Awaitable[Files]]] = {
+    "secret": _secret,
+    "configMap": _config_map,
+    "downwardAPI": _downward,
+    "projected": _projected,
+}
+"""Kinds of volumes that the node agent writes files into; containers see them read-only."""
+
+KNOWN = (*FILLED, "emptyDir", "hostPath")
+
+
+def write(target: Path, files: Files) -> None:
+    """Have exactly `files` in the volume, changed all at once.
+
+    As Kubernetes' AtomicWriter: the files are in a directory of their own, `..data` points there, and what
+    programs open are links through it.
+    """
+    data = target / "..data"
+    if data.exists() and _content(data) == files:
+        return
+    fresh = target / f"..{time.time_ns()}"
+    fresh.mkdir()
+    for path, (content, mode) in files.items():
+        file = fresh / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(mode)
+    old = data.resolve() if data.exists() else None
+    link = target / "..data_tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(fresh.name)
+    os.rename(link, data)
+    tops = {path.split("/")[0] for path in files}
+    for entry in list(target.iterdir()):
+        if not entry.name.startswith("..") and entry.name not in tops:
+            entry.unlink()
+    for top in tops:
+        if not (target / top).is_symlink():
+            (target / top).symlink_to(f"..data/{top}")
+    if old:
+        shutil.rmtree(old)
+
+
+def _content(data: Path) -> Files:
+    return {
+        str(file.relative_to(data)): (file.read_bytes(), file.stat().st_mode & 0o7777)
+        for file in data.rglob("*")
+        if file.is_file()
+    }
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise MountError(f"path {path!r} leads out of the volume")
+    return path
+
+
+def _check_host_path(source: Object) -> None:
+    path, kind = Path(source.get("path", "")), source.get("type") or ""
+    if kind == "DirectoryOrCreate":
+        path.mkdir(parents=True, exist_ok=True)
+    elif kind == "FileOrCreate":
+        path.touch()
+    wrong = {"File": not path.is_file(), "Socket": not path.is_socket(), "Directory": not path.is_dir()}
+    if wrong.get(kind, not path.exists()):
+        raise MountError(f"hostPath type check failed: {path} is not a {kind.lower() or 'file or directory'}")
+
+
+def mounts(pod: Object, container: Object, directory: Path, env: Mapping[str, str]) -> tuple[Mount, ...]:
+    """The container's volume mounts, outer ones first. Raises MountError for a subPath that cannot be."""
+    volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or ()}
+    made = []
+    for mount in container.get("volumeMounts") or ():
+        volume = volumes[mount["name"]]
+        host = volume.get("hostPath")
+        source = Path(host["path"]) if host else place(directory, mount["name"])
+        filled = any(kind in volume for kind in FILLED)
+        inner = _inside(expand(mount.get("subPathExpr") or mount.get("subPath") or "", env))
+        if inner and not (source / inner).exists():
+            if filled:
+                raise MountError(f"subPath {inner!r} is not in volume {mount['name']!r}")
+            (source / inner).mkdir(parents=True)
+        readonly = filled or bool(mount.get("readOnly"))
+        made.append(Mount(str(source / inner), mount["mountPath"], readonly))
+    return tuple(sorted(made, key=lambda each: each.target))
