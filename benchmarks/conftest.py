@@ -92,9 +92,11 @@ def pytest_collection_modifyitems(items):
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("moves_itself")
     order = {name: number for number, name in enumerate(environments.CHOICES)}
-    items.sort(
-        key=lambda item: order[item.callspec.params["environment"]] if hasattr(item, "callspec") else -1
-    )
+    items.sort(key=lambda item: order.get(_parameters(item).get("environment"), -1))
+
+
+def _parameters(item):
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def replay(request, run, benchmark, environment, services, mode):
 def _collected(request, environment):
     """The run of an environment: taken now if it was not, with all that this session's tests ask for."""
     if environment not in RUNS:
-        asked = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+        asked = [_parameters(item) for item in request.session.items]
         asked = [params for params in asked if params.get("environment") == environment]
         chosen = request.config.stash[CHOSEN][environment]
         modes = [mode for mode in chosen if any(params["mode"] == mode for params in asked)] or chosen
