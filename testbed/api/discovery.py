@@ -32,6 +32,8 @@ SUBRESOURCES: dict[str, tuple[Resource | None, tuple[str, ...]]] = {
     "finalize": (None, ("update",)),
     "binding": (Resource("", "v1", "bindings", "Binding"), ("create",)),
     "log": (None, ("get",)),
+    "exec": (Resource("", "v1", "pods", "PodExecOptions"), ("create", "get")),
+    "portforward": (Resource("", "v1", "pods", "PodPortForwardOptions"), ("create", "get")),
 }
 
 

@@ -90,7 +90,7 @@ KINDS: tuple[Kind, ...] = (
             "status.nominatedNodeName",
         ),
         status=True,
-        subresources=("binding", "log"),
+        subresources=("binding", "exec", "log", "portforward"),
     ),
     Kind(
         resources.SERVICES,

@@ -18,12 +18,12 @@ import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from testbed.api import bootstrap, paths
+from testbed.api import bootstrap, paths, podlog, streams
 from testbed.api.auth import Authenticator, User, authorize, authorize_path
 from testbed.api.calls import Call, parse_path, verb_of
 from testbed.api.journal import SQLiteJournal
+from testbed.api.kubelets import Kubelets
 from testbed.api.objects import Objects
-from testbed.api.podlog import PodLogs
 from testbed.api.registry import index
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.status import StatusError, internal, method_not_allowed, no_such_path, too_large
@@ -32,6 +32,7 @@ from testbed.api.table import negotiate
 from testbed.api.verbs import Verbs
 from testbed.api.watching import Watches
 from testbed.errors import UsageError
+from testbed.model.resources import PODS
 from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDR, PortRange
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Server:
         self.sockets = open_sockets(settings)
         self.store = Store(SQLiteJournal(settings.db), index)
         self.objects = Objects(self.store, ServiceAddresses(settings.services, settings.node_ports))
-        self.logs = PodLogs(self.objects, settings.kubelet_certificate, settings.kubelet_key)
+        self.kubelets = Kubelets(self.objects, settings.kubelet_certificate, settings.kubelet_key)
         self.verbs = Verbs(self.objects)
         self.watches = Watches(self.store)
         self.authenticator = Authenticator(settings.tokens)
@@ -156,7 +157,9 @@ class Server:
         kind = target.kind.resource
         authorize(user, verb, kind, target.namespace, target.name, target.subresource)
         if target.subresource == "log" and verb == "get":
-            return await self.logs.serve(request, target.key, query)
+            return await podlog.serve(self.kubelets, request, target.key, query)
+        if kind is PODS and target.subresource in streams.PROTOCOLS and verb in ("get", "create"):
+            return await streams.serve(self.kubelets, request, target.key, target.subresource)
         body = await request.read() if request.body_exists else b""
         form = negotiate(headers.get("Accept", ""))
         call = Call(target, verb, query, form, body, request.content_type if body else "")

@@ -86,8 +86,8 @@ class Health:
         return probes.results(spec[name], spec, self._attached.ip, self._run)
 
     async def _run(self, argv: Sequence[str], timeout: float) -> tuple[bool, str]:
-        """A command in the Pod's network, for exec probes."""
-        process = Process("", tuple(argv), netns=self._attached.netns)
+        """A command in the container, for exec probes."""
+        process = Process("", tuple(argv), enter=self._process.pid)
         try:
             done = await self._runtime.run(process, timeout=timeout)
         except (TestbedError, TimeoutError) as error:

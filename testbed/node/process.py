@@ -30,6 +30,8 @@ class Process:
     mounts   made in its own mount namespace before it starts
     fds      descriptors of init's that it inherits under the same numbers
     restart  start it again when it ends, with back-off
+    enter    pid of a process whose namespaces it joins, all of them; 0: none
+    tty      its stdin is a terminal, and becomes its controlling one
     """
 
     id: str
@@ -43,6 +45,8 @@ class Process:
     mounts: tuple[Mount, ...] = ()
     fds: tuple[int, ...] = ()
     restart: bool = False
+    enter: int = 0
+    tty: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

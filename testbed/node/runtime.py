@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,28 +92,39 @@ class Runtime:
 
         An empty `id` is replaced by a fresh one.
         """
-        id = process.id or f"run-{os.getpid()}-{next(_numbers)}"
-        request = {"do": "start", "process": {**process.to_json(), "id": id}, "wait": True}
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
             files[0].write(stdin)
             files[0].seek(0)
-            reader, writer = await self._connect(request, [file.fileno() for file in files])
             try:
                 async with asyncio.timeout(timeout):
-                    _checked(await reader.readline())
-                    ended = Status(**_checked(await reader.readline())["status"])
-            except (TimeoutError, asyncio.CancelledError) as error:
-                with contextlib.suppress(RuntimeRefusal):
-                    await self.remove(id)
-                if isinstance(error, TimeoutError):
-                    raise TimeoutError(f"{process.argv[0]} did not end within {timeout:g} s") from None
-                raise
-            finally:
-                writer.close()
+                    code = await self.run_on(process, [file.fileno() for file in files])
+            except TimeoutError:
+                raise TimeoutError(f"{process.argv[0]} did not end within {timeout:g} s") from None
             for file in files:
                 file.seek(0)
-            return Finished(ended.exit_code or 0, files[1].read(), files[2].read())
+            return Finished(code, files[1].read(), files[2].read())
+
+    async def run_on(
+        self, process: Process, descriptors: Sequence[int], started: Callable[[], None] = lambda: None
+    ) -> int:
+        """Run a one-shot process on these stdin, stdout and stderr; its exit code.
+
+        `started` is called once init has them too. When this is cancelled, the process is killed.
+        """
+        id = process.id or f"run-{os.getpid()}-{next(_numbers)}"
+        request = {"do": "start", "process": {**process.to_json(), "id": id}, "wait": True}
+        reader, writer = await self._connect(request, descriptors)
+        try:
+            _checked(await reader.readline())
+            started()
+            return Status(**_checked(await reader.readline())["status"]).exit_code or 0
+        except asyncio.CancelledError:
+            with contextlib.suppress(RuntimeRefusal):
+                await self.remove(id)
+            raise
+        finally:
+            writer.close()
 
     async def exits(self) -> AsyncIterator[Status]:
         """Every exit from now on. Ends when init does."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -122,8 +123,13 @@ class Sandboxes:
             Mount(str(directory / "resolv.conf"), "/etc/resolv.conf"),
         )
 
-    async def _in_thread(self, function: Any, path: str) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, function, path)
+    async def open_socket(self, netns: str) -> socket.socket:
+        """A TCP socket in a network namespace, "" for the node's own, for use on the loop. Raises OSError."""
+        made: socket.socket = await self._in_thread(_open_socket, netns)
+        return made
+
+    async def _in_thread(self, function: Any, path: str) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, path)
 
 
 def hostname(pod: Object) -> str:
@@ -149,6 +155,19 @@ def _make_netns(path: str) -> None:
         namespaces.unshare(("net",))
         namespaces.loopback_up()
         namespaces.bind("/proc/thread-self/ns/net", path)
+    finally:
+        namespaces.setns(own, "net")
+        os.close(own)
+
+
+def _open_socket(path: str) -> socket.socket:
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if path:
+            namespaces.enter(path)
+        made = socket.socket()
+        made.setblocking(False)
+        return made
     finally:
         namespaces.setns(own, "net")
         os.close(own)

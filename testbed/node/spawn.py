@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,9 +24,12 @@ def spawn(process: Process, descriptors: Sequence[int]) -> int:
     Raises OSError when a namespace, a mount, a file or the program is missing.
     """
     read, write = os.pipe()
-    own_pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if process.pidns else -1
+    other = process.pidns or process.enter
+    own_pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if other else -1
     try:
-        if process.pidns:
+        if process.enter:
+            namespaces.enter(process.enter, ("pid",))
+        elif process.pidns:
             namespaces.unshare(("pid",))
         pid = os.fork()
         if pid == 0:
@@ -49,6 +54,10 @@ def _child(process: Process, descriptors: Sequence[int], report: int) -> None:
     try:
         os.setsid()
         _stdio(process, descriptors)
+        if process.tty:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        if process.enter:
+            _join(process.enter)
         _isolate(process)
         _reset_signals()
         kept = (*process.fds, report)
@@ -84,6 +93,8 @@ def _child(process: Process, descriptors: Sequence[int], report: int) -> None:
 def _verb(words: Sequence[str]) -> int:
     from testbed.cli.main import main
 
+    # As Python itself starts: a peer that went away is an error to handle, not the end of the component.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     return main(words)
 
 
@@ -108,6 +119,11 @@ def _log(path: str) -> int:
         return os.open(os.devnull, os.O_WRONLY)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
+def _join(pid: int) -> None:
+    """Into the namespaces of a process; the mount namespace last, as /proc is another one from there on."""
+    namespaces.enter(pid, ("net", "uts", "ipc", "mnt"))
 
 
 def _isolate(process: Process) -> None:
@@ -144,7 +160,7 @@ def os_sethostname(name: str) -> None:
 
 def _mount(mount: Mount) -> None:
     target = Path(mount.target)
-    if mount.kind == "bind" and Path(mount.source).is_file():
+    if mount.kind == "bind" and not Path(mount.source).is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
     else:

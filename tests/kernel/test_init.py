@@ -153,3 +153,14 @@ def _command(path: Path) -> str:
         return (path / "cmdline").read_text()
     except OSError:
         return ""
+
+
+def test_a_process_joins_another_ones_namespaces(machine: Machine) -> None:
+    first = Process(
+        "first", ("sleep", "77"), pidns=True, hostname="inner", mounts=(Mount("", "/srv", kind="tmpfs"),)
+    )
+    pid = asyncio.run(Runtime(machine.init_socket).start(first)).pid
+    told = run(machine, "sh", "-c", "hostname; findmnt -n -o FSTYPE /srv; cat /proc/1/cmdline", enter=pid)
+    assert told.stdout.split(b"\n") == [b"inner", b"tmpfs", b"sleep\x0077\x00"]
+    with pytest.raises(RuntimeRefusal, match="No such file"):
+        run(machine, "true", enter=pid + 1000)
