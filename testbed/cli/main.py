@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from testbed.errors import TestbedError
 
@@ -45,13 +46,21 @@ VERBS: dict[str, Verb] = {
     "kubelet": Verb("kubelet", "component: the node agent", "kubelet"),
     "kube-proxy": Verb("kube_proxy", "component: the service proxy agent", "kube-proxy"),
     "echo": Verb("echo", "component: the built-in echo server, image testbed/echo", "echo"),
+    "dns": Verb("dns", "component: the cluster DNS, image testbed/dns", "kube-dns"),
     "cni": Verb("cni", "component: the bridge CNI plugin, called by the CNI specification"),
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The argument parser. With `only`, the module of that one verb is imported and its arguments added."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="testbed",
         description="Is a Kubernetes service proxy correct, and how fast is it? "
         "A cluster of network namespaces that measures both.",
