@@ -12,6 +12,7 @@ from testbed.controllers.deployment import Deployments
 from testbed.controllers.endpoints import EndpointsController
 from testbed.controllers.endpointslice import EndpointSlices
 from testbed.controllers.garbage import GarbageCollector
+from testbed.controllers.loadbalancer import LoadBalancers
 from testbed.controllers.mirroring import EndpointSliceMirroring
 from testbed.controllers.namespace import NamespaceController
 from testbed.controllers.nodes import NodeLifecycle
@@ -29,6 +30,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointsController,
     EndpointSlices,
     EndpointSliceMirroring,
+    LoadBalancers,
     PodRanges,
     NodeLifecycle,
     NamespaceController,

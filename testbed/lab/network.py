@@ -8,14 +8,17 @@ from ipaddress import IPv4Address
 
 from testbed.kernel.netns import Worker
 from testbed.lab.machine import Machine
-from testbed.model.topology import UNDERLAY, ClusterSpec
+from testbed.model.topology import LOAD_BALANCERS, UNDERLAY, ClusterSpec
 
 BRIDGE = "underlay"
 INTERFACE = "eth0"
 
 
 def wire(spec: ClusterSpec, fabric: Machine, machines: Sequence[Machine]) -> None:
-    """Join the machines, give each its address, and the nodes a route to every other node's Pod range."""
+    """Join the machines, give each its address, and the nodes a route to every other node's Pod range.
+
+    The outside client reaches load balancers through the last node, a worker.
+    """
     ends = [(machine.name, str(machine.netns)) for machine in machines]
     with Worker(fabric.netns) as worker:
         worker.call(_bridge, ends)
@@ -26,6 +29,7 @@ def wire(spec: ClusterSpec, fabric: Machine, machines: Sequence[Machine]) -> Non
         assert machine.address is not None
         is_node = any(node.name == machine.name for node in spec.nodes)
         others = [(cidr, via) for cidr, via in routes if is_node and via != machine.address]
+        others += [] if is_node else [(str(LOAD_BALANCERS), spec.nodes[-1].address)]
         pending.append(worker.start(_configure, machine.address, others, is_node))
     for waiting in pending:
         waiting.result()

@@ -1,7 +1,6 @@
 """The rows of the NAT correctness matrix: who sends what to which Service. What must happen, the oracle says.
 
-The scene: `NEAR` and `CALLER` are Pods on the first node, `FAR` is one on the second, each the only backend
-of the Service of its name; `ALL` has the three of them as backends, `NONE` has none.
+The Services and Pods that they are about: `testbed.model.offers`.
 """
 
 from __future__ import annotations
@@ -10,16 +9,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-NEAR, FAR, CALLER, ALL, NONE = "near", "far", "caller", "all", "none"
-FIRST, SECOND, CLIENT = "node01", "node02", "client"
-
-HOMES = {NEAR: FIRST, CALLER: FIRST, FAR: SECOND}
-"""The backends, and the node each is on."""
-
-SERVICE_PORT = 80
-TARGET_PORT = 8080
-NODE_PORTS = {NEAR: 30080, FAR: 30081, CALLER: 30082, ALL: 30083, NONE: 30084}
-PROTOCOLS = ("TCP", "UDP")
+from testbed.model.offers import (
+    ALL,
+    CALLER,
+    CLIENT,
+    CLOSED,
+    FAR,
+    FAR_INSIDE,
+    FAR_LOCAL,
+    FIRST,
+    GUARDED,
+    NEAR,
+    NEAR_INSIDE,
+    NEAR_LOCAL,
+    NODE_PORTS,
+    NONE,
+    PROTOCOLS,
+    SECOND,
+    SERVICE_PORT,
+    TARGET_PORT,
+)
 
 
 class To(StrEnum):
@@ -28,13 +37,15 @@ class To(StrEnum):
     POD = "pod"
     CLUSTER_IP = "cluster-ip"
     NODE_PORT = "node-port"
+    EXTERNAL_IP = "external-ip"
+    LOAD_BALANCER = "load-balancer"
 
 
 @dataclass(frozen=True)
 class Case:
     """One row. `source`: who sends, as seen from the backend; `actor`: the Pod or machine that this is.
 
-    `via`: the node whose node port is called, or through which the outside client reaches the Service range.
+    `via`: the node whose node port is called, or through which the outside client comes to a Service.
     `port`: the port addressed. `count`: how many times, each with a new source port.
     """
 
@@ -79,6 +90,59 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
 BYSTANDERS = (SERVICE_PORT, NODE_PORTS[NEAR])
 """Ports that Services use too. The Pods listen on them; traffic to a Pod must not meet a Service's rules."""
 
+ABROAD: tuple[tuple[str, str, str, str], ...] = (
+    (NEAR, "same-node-pod", CALLER, ""),
+    (FAR, "other-node-pod", CALLER, ""),
+    (NEAR, "itself", NEAR, ""),
+    (NEAR, "node", FIRST, ""),
+    (FAR, "other-node", FIRST, ""),
+    (NEAR, "client", CLIENT, FIRST),
+    (FAR, "client", CLIENT, FIRST),
+    (NONE, "pod", CALLER, ""),
+    (NONE, "node", FIRST, ""),
+    (NONE, "client", CLIENT, FIRST),
+)
+"""Service, source, actor, via: to addresses outside of every range of the cluster."""
+
+LOCAL_POLICY: tuple[tuple[To, str, str, str, str], ...] = (
+    (To.NODE_PORT, NEAR_LOCAL, "client", CLIENT, FIRST),
+    (To.NODE_PORT, NEAR_LOCAL, "client", CLIENT, SECOND),
+    (To.NODE_PORT, FAR_LOCAL, "client", CLIENT, FIRST),
+    (To.NODE_PORT, FAR_LOCAL, "client", CLIENT, SECOND),
+    (To.NODE_PORT, NEAR_LOCAL, "other-node", SECOND, FIRST),
+    (To.NODE_PORT, NEAR_LOCAL, "other-node", SECOND, SECOND),
+    (To.NODE_PORT, FAR_LOCAL, "other-node", FIRST, FIRST),
+    (To.NODE_PORT, NEAR_LOCAL, "same-node-pod", CALLER, FIRST),
+    (To.NODE_PORT, FAR_LOCAL, "other-node-pod", CALLER, FIRST),
+    (To.NODE_PORT, NEAR_LOCAL, "itself", NEAR, FIRST),
+    (To.EXTERNAL_IP, NEAR_LOCAL, "client", CLIENT, FIRST),
+    (To.EXTERNAL_IP, NEAR_LOCAL, "client", CLIENT, SECOND),
+    (To.EXTERNAL_IP, FAR_LOCAL, "other-node-pod", CALLER, ""),
+    (To.LOAD_BALANCER, NEAR_LOCAL, "client", CLIENT, FIRST),
+    (To.LOAD_BALANCER, FAR_LOCAL, "client", CLIENT, FIRST),
+    (To.LOAD_BALANCER, FAR_LOCAL, "other-node-pod", CALLER, ""),
+    (To.LOAD_BALANCER, FAR_LOCAL, "other-node", FIRST, ""),
+    (To.CLUSTER_IP, FAR_LOCAL, "other-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, NEAR_INSIDE, "same-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, NEAR_INSIDE, "other-node-pod", FAR, ""),
+    (To.CLUSTER_IP, NEAR_INSIDE, "itself", NEAR, ""),
+    (To.CLUSTER_IP, NEAR_INSIDE, "node", FIRST, ""),
+    (To.CLUSTER_IP, NEAR_INSIDE, "client", CLIENT, FIRST),
+    (To.CLUSTER_IP, FAR_INSIDE, "other-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, FAR_INSIDE, "other-node", FIRST, ""),
+    (To.CLUSTER_IP, FAR_INSIDE, "client", CLIENT, FIRST),
+)
+"""What is addressed, Service, source, actor, via: the nodes with a backend, and those without."""
+
+RANGES: tuple[tuple[To, str, str, str, str], ...] = (
+    (To.LOAD_BALANCER, GUARDED, "client", CLIENT, FIRST),
+    (To.LOAD_BALANCER, GUARDED, "other-node-pod", CALLER, ""),
+    (To.LOAD_BALANCER, CLOSED, "client", CLIENT, FIRST),
+    (To.NODE_PORT, CLOSED, "client", CLIENT, FIRST),
+    (To.CLUSTER_IP, CLOSED, "same-node-pod", CALLER, ""),
+)
+"""`loadBalancerSourceRanges`: who is in, who is not, and where they do not matter. Columns as above."""
+
 SPREAD = 400
 """Connections in a test of distribution: enough to tell (1/2, 1/4, 1/4) from thirds at `ERROR_RATE`."""
 
@@ -98,6 +162,13 @@ def _rows(protocol: str) -> Iterator[Case]:
     for service, source, actor in (*SOURCES, *OUTSIDE, *REFUSED):
         for via in (FIRST, SECOND):
             yield Case(To.NODE_PORT, service, source, actor, protocol, NODE_PORTS[service], via)
+    for to in (To.EXTERNAL_IP, To.LOAD_BALANCER):
+        for service, source, actor, via in ABROAD:
+            yield Case(to, service, source, actor, protocol, SERVICE_PORT, via)
+    yield Case(To.EXTERNAL_IP, NEAR, "client", CLIENT, protocol, SERVICE_PORT, SECOND)
+    for to, service, source, actor, via in (*LOCAL_POLICY, *RANGES):
+        port = NODE_PORTS[service] if to is To.NODE_PORT else SERVICE_PORT
+        yield Case(to, service, source, actor, protocol, port, via)
 
 
 CASES: tuple[Case, ...] = (

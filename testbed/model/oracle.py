@@ -1,12 +1,14 @@
-"""The oracle: what must happen to a packet sent to a Service, through a node port, or straight to a Pod.
+"""The oracle: what must happen to a packet sent to a Service, by whichever of its addresses, or to a Pod.
 
 It reads the objects of the API as the API serves them, shares no code with the proxy that it judges, and
 knows no proxy mode (where one cannot do it: `testbed.model.deviations`). The rules are those of kube-proxy:
 
 - who may answer: the ready endpoints; with traffic policy Local only those on the node the packet enters;
+  where none is ready, those that terminate and still serve (KEP-1669);
 - nobody: ICMP port unreachable at once; endpoints elsewhere but policy Local: silence;
-- masqueraded is what comes from off the cluster range to a ClusterIP, everything to a node port with policy
-  Cluster, and what a Pod sends to itself; it gets the address of the interface through which it leaves;
+- who is in none of `loadBalancerSourceRanges` gets silence from the load balancer's address, and only there;
+- masqueraded is what comes from off the cluster range to a ClusterIP, everything to an outside address with
+  policy Cluster, and what a Pod sends to itself; it gets the address of the interface by which it leaves;
 - nothing else is translated, and the source port is kept with the source address.
 
 Source: kubernetes pkg/proxy/iptables/proxier.go (writeServiceToEndpointRules, KUBE-EXT chains), KEP-2086.
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from testbed.model.topology import ClusterSpec, NodeSpec
@@ -90,20 +92,25 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address that serves, and the node it is on."""
+    """An address that serves, and the node it is on. Not `ready`: it terminates and still serves."""
 
     address: Address
     port: int
     node: str
+    ready: bool
 
 
 @dataclass(frozen=True)
 class Aim:
-    """The Service port that a flow addresses: by its ClusterIP, or from outside (`external`: a node port)."""
+    """The Service port that a flow addresses: by its ClusterIP, or by an outside address (`external`).
+
+    `balanced`: by that of its load balancer.
+    """
 
     service: Object
     port: Object
     external: bool
+    balanced: bool = False
 
 
 def expect(world: World, flow: Flow) -> Outcome:
@@ -112,10 +119,13 @@ def expect(world: World, flow: Flow) -> Outcome:
     if aim is None:
         return _direct(world, flow)
     entry = entry_node(world, flow)
-    everywhere = list(_endpoints(world, aim, flow.to.version))
-    allowed = [e for e in everywhere if not _local_only(world, aim, flow, entry) or e.node == entry.name]
-    if not allowed:
-        return Outcome(Fate.SILENCE if everywhere else Fate.PORT_UNREACHABLE)
+    every = list(_endpoints(world, aim, flow.to.version))
+    if not every:
+        return Outcome(Fate.PORT_UNREACHABLE)
+    local = _local_only(world, aim, flow, entry)
+    allowed = _usable([e for e in every if not local or e.node == entry.name])
+    if not allowed or not _let_in(aim, flow):
+        return Outcome(Fate.SILENCE)
     return Outcome(Fate.ANSWERED, tuple(_deliver(world, aim, flow, entry, e) for e in allowed))
 
 
@@ -125,14 +135,24 @@ def aim_of(world: World, flow: Flow) -> Aim | None:
     for service in world.services:
         spec = service["spec"]
         addresses = {spec.get("clusterIP"), *spec.get("clusterIPs", ())}
+        balancers = _balancers(service)
+        outside = balancers | set(spec.get("externalIPs", ()))
         for port in spec.get("ports", ()):
             if port.get("protocol", "TCP") != flow.protocol:
                 continue
             if str(flow.to) in addresses and port["port"] == flow.port:
                 return Aim(service, port, external=False)
+            if str(flow.to) in outside and port["port"] == flow.port:
+                return Aim(service, port, external=True, balanced=str(flow.to) in balancers)
             if to_node and port.get("nodePort") == flow.port:
                 return Aim(service, port, external=True)
     return None
+
+
+def _balancers(service: Object) -> set[str]:
+    """Addresses of the load balancer under which packets come to the nodes (KEP-1860: ipMode VIP)."""
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
+    return {one["ip"] for one in ingress if one.get("ip") and one.get("ipMode", "VIP") == "VIP"}
 
 
 def entry_node(world: World, flow: Flow) -> NodeSpec:
@@ -166,7 +186,10 @@ def _direct(world: World, flow: Flow) -> Outcome:
 
 
 def _endpoints(world: World, aim: Aim, version: int) -> Iterator[Endpoint]:
-    """The ready endpoints of a Service port, in one family. A condition that is left out counts as ready."""
+    """The endpoints of a Service port, in one family, that are ready, or that terminate and still serve.
+
+    `ready` counts as true where it is left out, `serving` as what `ready` is, `terminating` as false.
+    """
     meta = aim.service["metadata"]
     for piece in world.slices:
         own = piece["metadata"]
@@ -181,13 +204,26 @@ def _endpoints(world: World, aim: Aim, version: int) -> Iterator[Endpoint]:
             ):
                 continue
             for endpoint in piece.get("endpoints") or ():
-                if endpoint.get("conditions", {}).get("ready") is not False:
+                conditions = endpoint.get("conditions", {})
+                ready = conditions.get("ready") is not False
+                ending = bool(conditions.get("terminating") and conditions.get("serving", ready) is not False)
+                if ready or ending:
                     node = endpoint.get("nodeName") or ""
-                    yield Endpoint(ip_address(endpoint["addresses"][0]), port["port"], node)
+                    yield Endpoint(ip_address(endpoint["addresses"][0]), port["port"], node, ready)
+
+
+def _usable(endpoints: list[Endpoint]) -> list[Endpoint]:
+    """The ready ones; if there is none, all."""
+    return [e for e in endpoints if e.ready] or endpoints
+
+
+def _let_in(aim: Aim, flow: Flow) -> bool:
+    ranges = aim.service["spec"].get("loadBalancerSourceRanges") if aim.balanced else ()
+    return not ranges or any(flow.sender.address in ip_network(one) for one in ranges)
 
 
 def _local_only(world: World, aim: Aim, flow: Flow, entry: NodeSpec) -> bool:
-    """Whether traffic policy Local is in force. It does not bind the cluster's own traffic to a node port."""
+    """Whether traffic policy Local is in force. It does not bind the cluster's own traffic outwards."""
     if not aim.external:
         return bool(aim.service["spec"].get("internalTrafficPolicy") == "Local")
     return _keeps_outside_source(aim) and not _of_cluster(world, flow, entry)

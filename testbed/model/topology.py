@@ -14,6 +14,9 @@ DEFAULT_SERVICE_CIDR = IPv4Network("10.96.0.0/12")
 UNDERLAY = IPv4Network("172.30.0.0/24")
 """The network that joins the nodes and the outside client of a cluster."""
 
+LOAD_BALANCERS = IPv4Network("192.0.2.0/24")
+"""Addresses for Services of type LoadBalancer (a range for documentation, RFC 5737)."""
+
 CONTROL_PLANE = "controlplane"
 CLIENT = "client"
 CONTROL_PLANE_HOST = 10
@@ -146,7 +149,12 @@ def plan(spec: ClusterSpec, wishes: tuple[NodeWish, ...]) -> ClusterSpec:
 
 
 def _check_ranges(spec: ClusterSpec, count: int) -> None:
-    ranges = {"Pod range": spec.cluster_cidr, "Service range": spec.service_cidr, "underlay": UNDERLAY}
+    ranges = {
+        "Pod range": spec.cluster_cidr,
+        "Service range": spec.service_cidr,
+        "underlay": UNDERLAY,
+        "load balancers'": LOAD_BALANCERS,
+    }
     names = list(ranges)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:

@@ -29,6 +29,10 @@ FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 PORT_UNREACHABLE = (3, 3)
 
 
+Instruction = tuple[int, int, int, int]
+"""code, jump if true, jump if false, operand: struct sock_filter (linux/filter.h)."""
+
+
 @dataclass(frozen=True)
 class Packet:
     """A captured packet. Addresses are text; ports are 0 for ICMP. `quoted`: what an ICMP error is about."""
@@ -45,22 +49,23 @@ class Packet:
 
 
 class Sniffer:
-    """Everything in one namespace, on all of its links, that is ICMP or has one of `ports` at either end.
+    """What passes the filter `program` in one namespace, on all of its links but `without`.
 
     A context manager. It captures from its construction on.
     """
 
-    def __init__(self, netns: str | Path, ports: Iterable[int]) -> None:
+    def __init__(self, netns: str | Path, program: list[Instruction], without: str = "") -> None:
+        self.without = without
         with inside(netns):
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-        _attach(self.socket, port_filter(sorted(ports)))
+        _attach(self.socket, program)
         self.drain()  # what came before the filter was in place
 
-    def read(self) -> list[bytes]:
-        """What came in since the last time; what this namespace sent is left out."""
-        return [data for data, direction in self._waiting() if direction != PACKET_OUTGOING]
+    def read(self, *, outgoing: bool = False) -> list[bytes]:
+        """What came in since the last time; with `outgoing`, what this namespace sent."""
+        return [data for data, direction in self._waiting() if (direction == PACKET_OUTGOING) is outgoing]
 
     def drain(self) -> None:
         """Forget what came since the last time."""
@@ -70,10 +75,11 @@ class Sniffer:
     def _waiting(self) -> Iterator[tuple[bytes, int]]:
         while True:
             try:
-                data, (_, _, direction, *_) = self.socket.recvfrom(65535)
+                data, (link, _, direction, *_) = self.socket.recvfrom(65535)
             except BlockingIOError:
                 return
-            yield data, direction
+            if link != self.without:
+                yield data, direction
 
     def close(self) -> None:
         self.socket.close()
@@ -105,17 +111,18 @@ def _packet(ip: IP) -> Packet:
     return Packet(str(ip.proto), ip.src, 0, ip.dst, 0)
 
 
-Instruction = tuple[int, int, int, int]
-"""code, jump if true, jump if false, operand: struct sock_filter (linux/filter.h)."""
-
-LOAD_BYTE, LOAD_HALF, LOAD_HALF_X, HEADER_LENGTH_X = 0x30, 0x28, 0x48, 0xB1
+LOAD_WORD, LOAD_BYTE, LOAD_HALF, LOAD_HALF_X, HEADER_LENGTH_X = 0x20, 0x30, 0x28, 0x48, 0xB1
 JUMP_EQUAL, JUMP_SET, RETURN = 0x15, 0x45, 0x06
 PROTOCOL_OF_FRAME = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL
+MARK_OF_FRAME = 0xFFFFF014  # SKF_AD_OFF + SKF_AD_MARK
 EVERYTHING = 0xFFFFFFFF
 
 
 def port_filter(ports: Iterable[int]) -> list[Instruction]:
-    """A classic BPF program for a SOCK_DGRAM packet socket, which sees the packet from its IP header on."""
+    """Everything that is ICMP or has one of `ports` at either end.
+
+    A classic BPF program for a SOCK_DGRAM packet socket, which sees the packet from its IP header on.
+    """
     wanted = list(ports)
     ends = [("source", 0), ("destination", 2)]
     tests: list[Instruction] = []
@@ -138,6 +145,16 @@ def port_filter(ports: Iterable[int]) -> list[Instruction]:
         *tests,
         (RETURN, 0, 0, 0),
         (RETURN, 0, 0, EVERYTHING),
+    ]
+
+
+def mark_filter(bits: int) -> list[Instruction]:
+    """Every packet whose mark has one of `bits`."""
+    return [
+        (LOAD_WORD, 0, 0, MARK_OF_FRAME),
+        (JUMP_SET, 0, 1, bits),
+        (RETURN, 0, 0, EVERYTHING),
+        (RETURN, 0, 0, 0),
     ]
 
 

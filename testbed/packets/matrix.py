@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 
-from testbed.model.cases import (
-    ALL,
+from testbed.model.cases import ERROR_RATE, Case, To
+from testbed.model.deviations import expect_in
+from testbed.model.offers import (
     CLIENT,
-    ERROR_RATE,
     FIRST,
     HOMES,
     NODE_PORTS,
-    NONE,
+    OFFERS,
     PROTOCOLS,
     SECOND,
     SERVICE_PORT,
     TARGET_PORT,
-    Case,
-    To,
+    external_address,
 )
-from testbed.model.deviations import expect_in
-from testbed.model.oracle import Fate, Flow, Outcome, Sender, World
-from testbed.packets.capture import Sniffer, dissect
+from testbed.model.oracle import Address, Fate, Flow, Outcome, Sender, World
+from testbed.packets.capture import Sniffer, dissect, mark_filter, port_filter
 from testbed.packets.distribution import evenness
 from testbed.packets.observation import Observation, faults, in_words, observe, seen_in_words
 from testbed.packets.patience import until
-from testbed.packets.probe import Question, ask, questions
+from testbed.packets.probe import Question, ask_from, questions
+
+MARK = 0x4000
+"""The bit of the packet mark that asks for masquerading (--iptables-masquerade-bit 14); it must not leave."""
+
+BRIDGE = "cni0"
+"""A node's Pod bridge. What leaves through it leaves by a port of it, too; with br_netfilter, a packet may be
+seen on the bridge itself before it is masqueraded."""
 
 ANSWER_SECONDS = 4.0
 """How long an answer may take. TCP sends its SYN again after one second, and after two more."""
@@ -88,6 +93,16 @@ class Exchange:
     wrong: list[str]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question of `actor`'s, and what must become of it."""
+
+    actor: str
+    flow: Flow
+    expected: Outcome
+    question: Question
+
+
 class Stage:
     """The scene with a sniffer in each namespace, as a context manager.
 
@@ -102,11 +117,16 @@ class Stage:
         self._questions = questions(secrets.token_hex(4))
         self._open = ExitStack()
         self._sniffers: dict[str, Sniffer] = {}
+        self._leaks: dict[str, Sniffer] = {}
 
     def __enter__(self) -> Stage:
-        ports = {TARGET_PORT, SERVICE_PORT, *NODE_PORTS.values()}
+        ports = sorted({TARGET_PORT, SERVICE_PORT, *NODE_PORTS.values()})
         for name, place in self.places.items():
-            self._sniffers[name] = self._open.enter_context(Sniffer(place.netns, ports))
+            self._sniffers[name] = self._open.enter_context(Sniffer(place.netns, port_filter(ports)))
+            if place.sender.host:
+                self._leaks[name] = self._open.enter_context(
+                    Sniffer(place.netns, mark_filter(MARK), without=BRIDGE)
+                )
         return self
 
     def __exit__(
@@ -116,50 +136,87 @@ class Stage:
 
     def flow(self, case: Case) -> Flow:
         """What the case's sender means, in addresses."""
+        return Flow(self.places[case.actor].sender, self._address(case), case.port, case.protocol, case.via)
+
+    def _address(self, case: Case) -> Address:
+        if case.to in (To.POD, To.NODE_PORT):
+            return self.places[case.service if case.to is To.POD else case.via].sender.address
+        service = next(s for s in self.world.services if s["metadata"]["name"] == case.service)
         if case.to is To.CLUSTER_IP:
-            service = next(s for s in self.world.services if s["metadata"]["name"] == case.service)
-            to = ip_address(service["spec"]["clusterIP"])
-        else:
-            to = self.places[case.service if case.to is To.POD else case.via].sender.address
-        return Flow(self.places[case.actor].sender, to, case.port, case.protocol, case.via)
+            return ip_address(service["spec"]["clusterIP"])
+        if case.to is To.LOAD_BALANCER:
+            return ip_address(service["status"]["loadBalancer"]["ingress"][0]["ip"])
+        return ip_address(external_address(case.service, case.via or FIRST))
 
     def exchange(self, case: Case, expected: Outcome, seconds: float, count: int = 1) -> list[Exchange]:
         """Ask `count` times at once: what was seen, and what is wrong with it."""
-        flow = self.flow(case)
-        wait = SILENT_SECONDS if expected.fate is Fate.SILENCE else seconds
-        asked = [
-            Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
-            for port, token in itertools.islice(self._questions, count)
-        ]
-        for sniffer in self._sniffers.values():
+        return self.exchanges([(case, expected)] * count, seconds, choice_only=count > 1)
+
+    def exchanges(
+        self, wanted: Sequence[tuple[Case, Outcome]], seconds: float, *, choice_only: bool = False
+    ) -> list[Exchange]:
+        """Ask all at once. `choice_only`: of interest is only to which backend it went: replies are not read,
+        since reading packets is what takes time.
+        """
+        asked = []
+        for (case, expected), (port, token) in zip(wanted, self._questions, strict=False):
+            flow = self.flow(case)
+            wait = SILENT_SECONDS if expected.fate is Fate.SILENCE else seconds
+            question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
+            asked.append(Asked(case.actor, flow, expected, question))
+        return self.answers(asked, choice_only=choice_only)
+
+    def answers(self, asked: Sequence[Asked], *, choice_only: bool = False) -> list[Exchange]:
+        for sniffer in (*self._sniffers.values(), *self._leaks.values()):
             sniffer.drain()
-        answers = ask(self.places[case.actor].netns, asked)
-        captured = {name: self._sniffers[name].read() for name in {case.actor, *HOMES}}
-        # Of many at once only their choice is of interest, and reading packets is what takes time.
-        at_sender = [dissect(raw) for raw in captured[case.actor]] if count == 1 else []
+        answers = ask_from([(self.places[one.actor].netns, one.question) for one in asked])
+        names = {*HOMES, *(one.actor for one in asked)}
+        captured = {name: self._sniffers[name].read() for name in names}
+        leaks = [
+            f"a packet left {name} with the masquerade mark" for name in self._leaks if self._leaked(name)
+        ]
         found = []
-        for question, answer in zip(asked, answers, strict=True):
-            at_backends = {n: [dissect(raw) for raw in captured[n] if question.token in raw] for n in HOMES}
-            seen = observe(question, answer, at_sender, at_backends)
-            wrong = faults(expected, seen, flow, question, not flow.sender.host)
-            found.append(Exchange(question, seen, wrong))
+        at_senders = {} if choice_only else {name: [dissect(raw) for raw in captured[name]] for name in names}
+        for one, answer in zip(asked, answers, strict=True):
+            token = one.question.token
+            at_backends = {n: [dissect(raw) for raw in captured[n] if token in raw] for n in HOMES}
+            seen = observe(one.question, answer, at_senders.get(one.actor, ()), at_backends)
+            wrong = faults(one.expected, seen, one.flow, one.question, not one.flow.sender.host)
+            found.append(Exchange(one.question, seen, wrong + leaks))
         return found
+
+    def _leaked(self, name: str) -> bool:
+        return bool(self._leaks[name].read(outgoing=True))
+
+    def verdicts(self, mode: str, cases: Sequence[Case], *, hurry: bool = False) -> Iterator[Verdict]:
+        """Run the cases; those that must meet silence all at once, since each of them waits it out."""
+        silent = []
+        for case in cases:
+            expected, reason = expect_in(mode, self.world, self.flow(case))
+            if expected.fate is Fate.SILENCE:
+                silent.append((case, expected, reason))
+            else:
+                yield self.verdict(mode, case, hurry=hurry)
+        found = self.exchanges([(case, expected) for case, expected, _ in silent], SILENT_SECONDS)
+        for (case, expected, reason), one in zip(silent, found, strict=True):
+            yield self._judged(mode, case, expected, reason, one)
 
     def verdict(self, mode: str, case: Case, *, hurry: bool = False) -> Verdict:
         """Run one case. `hurry`: it is likely to fail, so give it less time."""
         seconds = HURRY_SECONDS if hurry else ANSWER_SECONDS
         expected, reason = expect_in(mode, self.world, self.flow(case))
-        due = in_words(expected, self.names)
-        if case.count > 1:
-            due = f"{', '.join(HOMES)} equally often (chi-square, p >= {ERROR_RATE:g})"
-            seen_words, good = self._spread(case, expected, seconds)
-        else:
-            (one,) = self.exchange(case, expected, seconds)
-            seen_words = seen_in_words(one.seen, one.question)
-            seen_words = "; ".join([seen_words, *(wrong for wrong in one.wrong if wrong not in seen_words)])
-            good = not one.wrong
+        if case.count == 1:
+            return self._judged(mode, case, expected, reason, *self.exchange(case, expected, seconds))
+        due = f"{', '.join(HOMES)} equally often (chi-square, p >= {ERROR_RATE:g})"
         due += f" ({mode}: {reason})" if reason else ""
+        seen_words, good = self._spread(case, expected, seconds)
         return Verdict.of(mode, case, due, seen_words, PASSED if good else FAILED)
+
+    def _judged(self, mode: str, case: Case, expected: Outcome, reason: str, one: Exchange) -> Verdict:
+        due = in_words(expected, self.names) + (f" ({mode}: {reason})" if reason else "")
+        seen = seen_in_words(one.seen, one.question)
+        seen = "; ".join([seen, *(wrong for wrong in one.wrong if wrong not in seen)])
+        return Verdict.of(mode, case, due, seen, FAILED if one.wrong else PASSED)
 
     def _spread(self, case: Case, expected: Outcome, seconds: float) -> tuple[str, bool]:
         counts = Counter(dict.fromkeys(HOMES, 0))
@@ -171,15 +228,15 @@ class Stage:
         chance = evenness(list(counts.values()))
         return ", ".join(f"{n} {c}" for n, c in counts.items()) + f"; p = {chance:.2g}", chance >= ERROR_RATE
 
-    def settle(self, mode: str) -> list[str]:
-        """Wait until every node does right by every Service; where one does not after SETTLE_SECONDS."""
+    def settle(self, mode: str, seconds: float = SETTLE_SECONDS) -> list[str]:
+        """Wait until every node does right by every Service; where one does not after `seconds`."""
         waiting = list(_settling())
 
         def settled() -> bool:
             waiting[:] = [case for case in waiting if not self._answers(mode, case)]
             return not waiting
 
-        until(settled, SETTLE_SECONDS)
+        until(settled, seconds)
         return [case.name for case in waiting]
 
     def _answers(self, mode: str, case: Case) -> bool:
@@ -190,8 +247,11 @@ class Stage:
 
 
 def _settling() -> Iterator[Case]:
-    for node in (FIRST, SECOND):
-        for service in (*HOMES, ALL, NONE):
-            for protocol in PROTOCOLS:
-                yield Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)
-                yield Case(To.NODE_PORT, service, "client", CLIENT, protocol, NODE_PORTS[service], node)
+    for node, (service, offer), protocol in product((FIRST, SECOND), OFFERS.items(), PROTOCOLS):
+        yield Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)
+        if offer.node_port:
+            yield Case(To.NODE_PORT, service, "client", CLIENT, protocol, offer.node_port, node)
+        if offer.outside:
+            yield Case(To.EXTERNAL_IP, service, "client", CLIENT, protocol, SERVICE_PORT, node)
+        if offer.kind == "LoadBalancer":
+            yield Case(To.LOAD_BALANCER, service, node, node, protocol, SERVICE_PORT)

@@ -64,9 +64,16 @@ def questions(seed: str) -> Iterator[tuple[int, bytes]]:
 
 def ask(netns: str | Path, asked: Sequence[Question]) -> list[Answer]:
     """Ask all at once, wait for each. TCP connections end with a reset: it leaves no TIME_WAIT."""
+    return ask_from([(netns, question) for question in asked])
+
+
+def ask_from(asked: Sequence[tuple[str | Path, Question]]) -> list[Answer]:
+    """As `ask`, each in a network namespace of its own."""
     with ExitStack() as stack:
-        with inside(netns):
-            asking = [stack.enter_context(closing(_Asking(question))) for question in asked]
+        asking = []
+        for netns, questions in itertools.groupby(asked, key=lambda one: one[0]):
+            with inside(netns):
+                asking += [stack.enter_context(closing(_Asking(question))) for _, question in questions]
         for step in (_Asking.connect, _Asking.send, _Asking.receive):
             for one in asking:
                 one.take(step)

@@ -10,14 +10,15 @@ from typing import Any
 
 from testbed.client import Client
 from testbed.errors import TestbedError
-from testbed.model.cases import ALL, HOMES, NODE_PORTS, NONE, PROTOCOLS, SERVICE_PORT, TARGET_PORT
+from testbed.model.cases import BYSTANDERS
+from testbed.model.offers import ALL, HOMES, OFFERS, PROTOCOLS, TARGET_PORT, backends_of, manifest
 from testbed.model.oracle import World
 from testbed.model.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES
 from testbed.model.topology import ClusterSpec
 from testbed.packets.patience import patience
 
 NAMESPACE = "default"
-POD_PORTS = (TARGET_PORT, SERVICE_PORT, *NODE_PORTS.values())
+POD_PORTS = (TARGET_PORT, *BYSTANDERS)
 """The Pods listen on the Services' own ports too: what is sent there must reach them untouched."""
 
 READY_SECONDS = 60.0
@@ -46,25 +47,9 @@ def deployments() -> Iterator[dict[str, Any]]:
 
 
 def services() -> Iterator[dict[str, Any]]:
-    """Each reachable by ClusterIP and node port, TCP and UDP."""
-    selectors = {name: {"backend": name} for name in (*HOMES, NONE)} | {ALL: {"in": ALL}}
-    for name, selector in selectors.items():
-        ports = [
-            {
-                "name": protocol.lower(),
-                "protocol": protocol,
-                "port": SERVICE_PORT,
-                "targetPort": TARGET_PORT,
-                "nodePort": NODE_PORTS[name],
-            }
-            for protocol in PROTOCOLS
-        ]
-        yield {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {"type": "NodePort", "selector": selector, "ports": ports},
-        }
+    """Each over TCP and UDP."""
+    for name in OFFERS:
+        yield manifest(name, NAMESPACE)
 
 
 def build(kubeconfig: Path, spec: ClusterSpec) -> World:
@@ -100,8 +85,8 @@ def _missing(world: World) -> str:
     for name in HOMES:
         if not any(_is_backend(pod, name) for pod in world.pods):
             return f"Pod {name} is not ready"
-    for name in (*HOMES, ALL):
-        due = len(HOMES) if name == ALL else 1
+    for name, offer in OFFERS.items():
+        due = len(backends_of(name))
         ready = sum(
             endpoint.get("conditions", {}).get("ready") is True
             for piece in world.slices
@@ -110,7 +95,14 @@ def _missing(world: World) -> str:
         )
         if ready != due:
             return f"Service {name} has {ready} of {due} ready endpoints"
+        if offer.kind == "LoadBalancer" and not any(_has_balancer(s, name) for s in world.services):
+            return f"Service {name} has no load balancer address"
     return ""
+
+
+def _has_balancer(service: Any, name: str) -> bool:
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress")
+    return bool(service["metadata"]["name"] == name and ingress)
 
 
 def _is_backend(pod: dict[str, Any] | Any, name: str) -> bool:

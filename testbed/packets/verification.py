@@ -12,8 +12,10 @@ from testbed.lab.bringup import bring_up
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.lab.spec import resolve
-from testbed.model.cases import CLIENT, FIRST, HOMES, Case
+from testbed.model.cases import Case
+from testbed.model.offers import CLIENT, FIRST, HOMES, WAYS
 from testbed.model.oracle import Sender, World
+from testbed.model.topology import LOAD_BALANCERS
 from testbed.packets import leftovers, scene
 from testbed.packets.matrix import FAILED, NOT_RUN, PASSED, Place, Stage, Verdict
 
@@ -75,8 +77,7 @@ def _in_mode(
     unsettled = stage.settle(mode)
     if unsettled:
         progress(f"{mode}: the rules are not in: {unsettled[0]} and {len(unsettled) - 1} others do not work")
-    for case in plan.cases:
-        yield stage.verdict(mode, case, hurry=bool(unsettled))
+    yield from stage.verdicts(mode, plan.cases, hurry=bool(unsettled))
 
 
 def _leftovers(machine: Machine, former: str, mode: str) -> Verdict:
@@ -96,12 +97,15 @@ def _output(machine: Machine, argv: Sequence[str]) -> str:
 
 def _prepare(cluster: Cluster) -> None:
     """What the matrix needs besides a cluster: no ICMP error is held back, and the outside client has a way
-    to the Service range, through the first node."""
-    for node in cluster.spec.nodes:
-        cluster.machine(node.name).run(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"])
+    to the Service range and the load balancers, through the first node, and to external addresses."""
+    for each in cluster.spec.nodes:
+        cluster.machine(each.name).run(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"])
     first = cluster.machine(FIRST)
     client = cluster.machine(CLIENT)
-    client.run(["ip", "route", "replace", str(cluster.spec.service_cidr), "via", str(first.address)])
+    ways = [(cluster.spec.service_cidr, first), (LOAD_BALANCERS, first)]
+    ways += [(network, cluster.machine(node)) for node, network in WAYS.items()]
+    for network, node in ways:
+        client.run(["ip", "route", "replace", str(network), "via", str(node.address)])
     # Else the node would tell it a shorter way to the backend's node, past the node that the case is about.
     client.run(["sysctl", "-qw", "net.ipv4.conf.all.accept_redirects=0", f"{REDIRECTS}=0"])
 

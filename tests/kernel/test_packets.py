@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from testbed.kernel.netns import Worker, scratch
-from testbed.model.cases import CASES, CLIENT, FIRST, HOMES, NODE_PORTS, Case, To
+from testbed.model.cases import CASES, Case, To
+from testbed.model.offers import CLIENT, FIRST, HOMES, NODE_PORTS
 from testbed.model.oracle import Sender, World
 from testbed.model.topology import ClusterSpec, NodeWish, plan
 from testbed.packets.matrix import FAILED, PASSED, Place, Stage
@@ -36,12 +37,15 @@ POD_CASES = [c for c in CASES if c.to is To.POD and c.actor in (*HOMES, FIRST) a
 SERVICE_CASES = [
     c
     for c in CASES
-    if c.to is not To.POD
+    if c.to in (To.CLUSTER_IP, To.NODE_PORT)
+    and c.service in VIPS
     and c.actor in (*HOMES, FIRST, CLIENT)
     and c.via in ("", FIRST)
     and c.service != "none"
 ]
-REFUSED_CASES = [c for c in CASES if c.service == "none" and c.via in ("", FIRST)]
+REFUSED_CASES = [
+    c for c in CASES if c.service == "none" and c.via in ("", FIRST) and c.to in (To.CLUSTER_IP, To.NODE_PORT)
+]
 
 
 def inside(netns: Path, script: str, program: str = "sh") -> None:
@@ -109,12 +113,14 @@ def objects() -> World:
 
 def rules() -> list[str]:
     """What kube-proxy would write into the node's nat and filter tables, one chain a Service port."""
-    nat = ["*nat", ":MARK-MASQ - [0:0]", ":SERVICES - [0:0]"]
+    nat = ["*nat", ":MARK-MASQ - [0:0]", ":MARKED - [0:0]", ":SERVICES - [0:0]"]
     nat += [
         "-A PREROUTING -j SERVICES",
         "-A OUTPUT -j SERVICES",
         "-A MARK-MASQ -j MARK --or-mark 0x4000",
-        "-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE",
+        "-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MARKED",
+        "-A MARKED -j MARK --xor-mark 0x4000",
+        "-A MARKED -j MASQUERADE",
     ]
     refuse = []
     for name, vip in VIPS.items():
@@ -248,6 +254,7 @@ FAULTS = [
         "TCP reset",
     ),
     ("-j MASQUERADE", "-j SNAT --to-source 10.244.1.9", "node-port/near/node/via-node01/udp", "10.244.1.9"),
+    ("--xor-mark 0x4000", "--or-mark 0x4000", "cluster-ip/near/node/tcp", "with the masquerade mark"),
     ("--probability 0.3333333333", "--probability 0.7", "cluster-ip/all/pod/spread/tcp", "p = "),
     (
         "--probability 0.5000000000",

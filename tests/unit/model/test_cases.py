@@ -6,7 +6,19 @@ from itertools import product
 
 import pytest
 
-from testbed.model.cases import CASES, CLIENT, FAR, FIRST, HOMES, NEAR, NONE, PROTOCOLS, SECOND, To
+from testbed.model.cases import CASES, To
+from testbed.model.offers import (
+    CLIENT,
+    FAR,
+    FIRST,
+    HOMES,
+    NEAR,
+    NONE,
+    OFFERS,
+    PROTOCOLS,
+    SECOND,
+    backends_of,
+)
 
 
 def test_names_are_unique() -> None:
@@ -26,11 +38,20 @@ def test_each_source_meets_each_kind_of_service(to: To, protocol: str) -> None:
 
 def test_a_source_is_what_its_name_says() -> None:
     for case in CASES:
-        if case.service not in HOMES:
+        if case.source == "client" or len(backends_of(case.service)) != 1:
             continue
-        home, backend = HOMES.get(case.actor, case.actor), HOMES[case.service]
+        (served,) = backends_of(case.service)
+        home, backend = HOMES.get(case.actor, case.actor), HOMES[served]
         assert (home == backend) is (case.source in ("same-node-pod", "itself", "node")), case.name
-        assert (case.actor == case.service) is (case.source == "itself"), case.name
+        assert (case.actor == served) is (case.source == "itself"), case.name
+
+
+def test_every_service_is_addressed_by_whatever_it_has() -> None:
+    addressed = {(case.service, case.to) for case in CASES}
+    for name, offer in OFFERS.items():
+        if offer.kind == "LoadBalancer" and offer.outside and name in HOMES:
+            assert {(name, to) for to in (To.EXTERNAL_IP, To.LOAD_BALANCER, To.NODE_PORT)} <= addressed
+        assert any(service == name for service, _ in addressed)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -73,6 +73,44 @@ def flow(source: str, to: str, port: int, protocol: str = "TCP", via: str = "") 
     return Flow(SENDERS[source], ip_address(to), port, protocol, via)
 
 
+LB_VIP, LB_IP, EXTERNAL, ENDING_VIP = "10.96.0.24", "192.0.2.1", "198.51.100.1", "10.96.0.25"
+OUTSIDE = service(
+    "outside", LB_VIP, 30005, externalIPs=[EXTERNAL], loadBalancerSourceRanges=["172.30.0.250/32"]
+) | {"status": {"loadBalancer": {"ingress": [{"ip": LB_IP}, {"ip": "192.0.2.2", "ipMode": "Proxy"}]}}}
+BEYOND = replace(
+    WORLD,
+    services=(OUTSIDE, service("ending", ENDING_VIP, 30006, externalTrafficPolicy="Local")),
+    slices=(
+        endpoint_slice("outside", (POD1, "node01")),
+        endpoint_slice("ending", (POD1, "node01"), ready=False, serving=True, terminating=True),
+        endpoint_slice("ending", (OTHER1, "node01"), ready=False, serving=False, terminating=True),
+        endpoint_slice("ending", (POD2, "node02")),
+    ),
+)
+
+
+def test_outside_addresses_masquerade_whoever_calls() -> None:
+    for source, to in ((OTHER1, EXTERNAL), (CLIENT, EXTERNAL), (CLIENT, LB_IP)):
+        (delivery,) = expect(BEYOND, flow(source, to, 80, via="node01")).deliveries
+        assert (str(delivery.source), delivery.port_kept) == ("10.244.1.1", False)
+
+
+def test_source_ranges_bind_the_load_balancer_only() -> None:
+    assert expect(BEYOND, flow(OTHER1, LB_IP, 80)) == Outcome(Fate.SILENCE)
+    assert expect(BEYOND, flow(CLIENT, LB_IP, 80, via="node01")).fate is Fate.ANSWERED
+    assert expect(BEYOND, flow(OTHER1, NODE1, 30005)).fate is Fate.ANSWERED
+
+
+def test_a_load_balancer_that_is_a_proxy_is_not_the_nodes_address() -> None:
+    with pytest.raises(LookupError):
+        expect(BEYOND, flow(OTHER1, "192.0.2.2", 80))
+
+
+def test_who_terminates_and_serves_answers_only_where_nobody_is_ready() -> None:
+    assert expect(BEYOND, flow(OTHER1, ENDING_VIP, 80)).backends == {ip_address(POD2)}
+    assert expect(BEYOND, flow(CLIENT, NODE1, 30006)).backends == {ip_address(POD1)}
+
+
 BRIDGE1, BRIDGE2 = "10.244.1.1", "10.244.2.1"
 KEPT = "kept"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
-from testbed.packets.capture import ETH_P_IP, RST, Instruction, dissect, port_filter
+from testbed.packets.capture import ETH_P_IP, RST, Instruction, dissect, mark_filter, port_filter
 
 
 def test_tcp() -> None:
@@ -27,7 +27,7 @@ def test_an_icmp_error_tells_what_it_is_about(name: str, layer: type) -> None:
     assert packet.quoted.source_port == 1234
 
 
-def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP) -> bool:
+def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP, mark: int = 0) -> bool:
     """Classic BPF, the instructions that the filter is made of (Documentation/networking/filter.rst)."""
     a = x = counter = 0
     while True:
@@ -36,6 +36,10 @@ def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP) ->
         match code:
             case 0x28 if operand == 0xFFFFF000:
                 a = frame
+            case 0x20 if operand == 0xFFFFF014:
+                a = mark
+            case 0x45:
+                counter += if_true if a & operand else if_false
             case 0x30:
                 a = packet[operand]
             case 0x48:
@@ -72,3 +76,8 @@ def test_the_filter(packet: IP, accepted: bool) -> None:
 def test_the_filter_wants_ipv4() -> None:
     data = bytes(IP() / TCP(sport=5, dport=80))
     assert not accepts(port_filter([80]), data, frame=0x0806)
+
+
+def test_a_mark_is_looked_for_in_its_bit() -> None:
+    for mark, accepted in ((0, False), (0x4000, True), (0x4001, True), (0x8000, False)):
+        assert accepts(mark_filter(0x4000), b"", mark=mark) is accepted

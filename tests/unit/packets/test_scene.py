@@ -5,7 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from testbed.model.cases import ALL, CASES, HOMES, NODE_PORTS, NONE, To
+from testbed.model.cases import CASES, To
+from testbed.model.offers import HOMES, NODE_PORTS, OFFERS, backends_of
 from testbed.model.oracle import World
 from testbed.model.topology import ClusterSpec, NodeWish, plan
 from testbed.packets import scene
@@ -24,7 +25,7 @@ def world() -> World:
     slices = []
     for service in scene.services():
         name = service["metadata"]["name"]
-        backends = HOMES if name == ALL else [name] if name in HOMES else []
+        backends = backends_of(name)
         slices.append(
             {
                 "metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": name}},
@@ -32,7 +33,9 @@ def world() -> World:
                 "endpoints": [{"addresses": ["10.244.1.9"], "conditions": {"ready": True}} for _ in backends],
             }
         )
-    return World(SPEC, tuple(scene.services()), tuple(slices), tuple(pods))
+    balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    services = tuple({**service, "status": balanced} for service in scene.services())
+    return World(SPEC, services, tuple(slices), tuple(pods))
 
 
 def test_a_complete_scene() -> None:
@@ -50,12 +53,14 @@ def test_what_is_missing_is_named() -> None:
     for piece in none:
         piece["endpoints"] = None
     assert scene._missing(World(SPEC, whole.services, none, whole.pods)).endswith("0 of 1 ready endpoints")
+    bare = World(SPEC, tuple(scene.services()), whole.slices, whole.pods)
+    assert scene._missing(bare) == "Service near has no load balancer address"
     assert scene._missing(World(SPEC)).startswith("Pod ")
 
 
 def test_the_manifests_serve_every_case() -> None:
     services = {service["metadata"]["name"]: service for service in scene.services()}
-    assert set(services) == {*HOMES, ALL, NONE}
+    assert set(services) == set(OFFERS)
     pod_ports = {(p, protocol) for p in scene.POD_PORTS for protocol in ("TCP", "UDP")}
     for case in CASES:
         if case.to is To.POD:

@@ -1,0 +1,45 @@
+"""Which address a load balancer gets, and which Services are this controller's. No API."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+
+from testbed.controllers.loadbalancer import choose, ingress, is_ours
+
+POOL = IPv4Network("192.0.2.0/30")  # .1 and .2
+
+
+def service(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "web"}, "spec": {"type": "LoadBalancer", **spec}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "taken", "chosen"),
+    [
+        ({}, [], "192.0.2.1"),
+        ({}, ["192.0.2.1"], "192.0.2.2"),
+        ({}, ["192.0.2.1", "192.0.2.2"], ""),
+        ({"loadBalancerIP": "192.0.2.2"}, [], "192.0.2.2"),
+        ({"loadBalancerIP": "192.0.2.2"}, ["192.0.2.2"], ""),
+        ({"loadBalancerIP": "10.0.0.1"}, [], ""),
+    ],
+)
+def test_an_address_that_nobody_has(spec: dict[str, Any], taken: list[str], chosen: str) -> None:
+    assert choose(service(**spec), taken, POOL) == chosen
+
+
+def test_only_load_balancers_without_another_class_are_ours() -> None:
+    assert is_ours(service())
+    assert not is_ours(service(loadBalancerClass="example.com/other"))
+    assert not is_ours(service(type="NodePort"))
+    ending = service()
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not is_ours(ending)
+
+
+def test_a_service_without_status_has_no_ingress() -> None:
+    assert ingress(service()) == []
+    assert ingress({**service(), "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}) != []
