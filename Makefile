@@ -28,7 +28,6 @@ lock: setup  ## write requirements.lock anew from pyproject.toml
 	@(sed -n '/^#/p;/^[^#]/q' requirements.lock; grep '^[^#]' .venv/lock/new) > .venv/lock/whole
 	@mv .venv/lock/whole requirements.lock && rm -rf .venv/lock
 
-clean:  ## take down clusters of this checkout, remove what was made here
-	@if [ -x $(bin)/testbed ]; then $(bin)/testbed down --all; fi
+clean:  ## remove what was made here (clusters are taken down by `testbed down --all`)
 	@rm -rf .venv build dist results artifacts .benchmarks .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
