@@ -12,6 +12,7 @@ from testbed.proxy.options import ProxyOptions
 _MODES = {
     "iptables": ("iptables", "Iptables"),
     "ipvs": ("ipvs", "IpvsMode"),
+    "nftables": ("nftables", "Nftables"),
     "userspace": ("userspace", "Userspace"),
 }
 

@@ -38,7 +38,7 @@ def test_flags() -> None:
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ("--proxy-mode magic", "--proxy-mode 'magic' is unknown; choose one of iptables, ipvs, userspace"),
+        ("--proxy-mode magic", "--proxy-mode 'magic' is unknown; choose one of iptables, ipvs, nftables, userspace"),
         ("--proxy-mode iptables", "--kubeconfig is needed; `testbed kubeconfig` prints a running cluster's"),
         ("--kubeconfig x --cluster-cidr 10.0.0.1/8", "--cluster-cidr: 10.0.0.1/8 has host bits set"),
         ("--kubeconfig x --iptables-sync-period 5", "'5' is not a time; write it like 30s, 500ms or 1m30s"),

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from service_cases import NODE, OPTIONS, SERVICES, SNAPSHOT
 
+from testbed.kernel.nft import creation
 from testbed.kernel.ruleset import Wanted
 from testbed.proxy.modes.iptables import Iptables
 from testbed.proxy.modes.iptables_rules import service_rules
 from testbed.proxy.modes.ipvs import IpvsMode
+from testbed.proxy.modes.nftables import TABLE, Nftables
 from testbed.proxy.modes.userspace import Userspace
 from testbed.proxy.modes.userspace_rules import redirects
 
@@ -47,6 +49,10 @@ def ipvs() -> str:
     return "\n".join(lines) + "\n" + written(state.rules)
 
 
+def nftables() -> str:
+    return "\n".join([*creation(TABLE, Nftables(OPTIONS).render(SNAPSHOT)), ""])
+
+
 def userspace() -> str:
     state = Userspace(OPTIONS).render(SNAPSHOT)
     ports = {key: 40000 + number for number, key in enumerate(state.listeners)}
@@ -55,7 +61,7 @@ def userspace() -> str:
     return "\n".join(lines) + "\n" + written(redirects(SNAPSHOT, ports, refusals, OPTIONS))
 
 
-@pytest.mark.parametrize("mode", [iptables, ipvs, userspace])
+@pytest.mark.parametrize("mode", [iptables, ipvs, nftables, userspace])
 def test_rules(mode: Callable[[], str]) -> None:
     path = GOLDEN / f"{mode.__name__}.txt"
     if os.environ.get("TESTBED_UPDATE_GOLDEN"):
