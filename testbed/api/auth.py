@@ -55,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     Rule("user:system:kube-scheduler", ALL, EVERYTHING),
     Rule("user:system:kube-proxy", READ, _SERVICES | {"nodes", "pods", "namespaces"}),
     Rule("user:system:kube-proxy", WRITE, EVENTS),
+    Rule("user:system:kube-dns", READ, _SERVICES | {"namespaces"}),
     Rule("group:system:nodes", READ, _SERVICES | {"nodes", "pods", "namespaces", "serviceaccounts"}),
     Rule("group:system:nodes", READ, frozenset({"configmaps", "secrets"})),
     Rule("group:system:nodes", ALL, EVENTS | {"nodes", "nodes/status", "leases.coordination.k8s.io"}),

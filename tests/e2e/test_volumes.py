@@ -59,7 +59,7 @@ spec:
       args:
         - |
           until [ -f /mnt/other/file ]; do sleep 0.1; done
-          cat /mnt/settings/color /mnt/token/password /mnt/other/file /mnt/all/deep/color /mnt/all/labels; echo
+          cd /mnt; cat settings/color token/password other/file all/deep/color all/labels; echo
           stat -L -c %a /mnt/token/password; cat /mnt/one /mnt/node; echo
           echo "$COLOR $PASSWORD $ON"; touch /mnt/settings/new || echo read-only
       env:

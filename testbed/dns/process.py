@@ -1,0 +1,100 @@
+"""The DNS process: the zone kept by informers, and the server on its sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from testbed.client import Client, Informer, key_of
+from testbed.dns.records import is_headless, records_of
+from testbed.dns.server import Server, Upstream
+from testbed.dns.zone import Zone
+from testbed.errors import UsageError
+from testbed.model.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+RECEIVE_BUFFER = 1 << 20
+"""Bytes: a burst of questions waits here rather than being lost."""
+
+
+class Records:
+    """Keeps a zone as the informers' objects are."""
+
+    def __init__(self, zone: Zone, services: Informer, slices: Informer, namespaces: Informer) -> None:
+        self._zone = zone
+        self._services = services
+        self._slices: dict[str, dict[str, Object]] = {}
+        namespaces.subscribe(self._namespace_changed)
+        slices.subscribe(self._slice_changed)
+        services.subscribe(self._service_changed)
+
+    def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        self._zone.namespace((new or old or {})["metadata"]["name"], new is not None)
+
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        for obj, held in ((old, False), (new, True)):
+            service = _service_of(obj) if obj else ""
+            if obj and service:
+                members = self._slices.setdefault(service, {})
+                if held:
+                    members[key_of(obj)] = obj
+                else:
+                    members.pop(key_of(obj), None)
+                    if not members:
+                        del self._slices[service]
+        for service in {_service_of(obj) for obj in (old, new) if obj}:
+            found = self._services.store.get(service)
+            if found and is_headless(found):
+                self._put(service, found)
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        self._put(key_of(new or old or {}), new)
+
+    def _put(self, key: str, service: Object | None) -> None:
+        slices = list(self._slices.get(key, {}).values())
+        self._zone.put(key, records_of(service, slices, self._zone.domain) if service else ())
+
+
+def _service_of(obj: Object) -> str:
+    """The key of the Service that an EndpointSlice belongs to, "" for one that has none."""
+    name = (obj["metadata"].get("labels") or {}).get(SERVICE_LABEL)
+    return f"{obj['metadata']['namespace']}/{name}" if name else ""
+
+
+async def run(
+    kubeconfig: str, domain: str, address: str, port: int, upstreams: Sequence[Upstream], ttl: int
+) -> None:
+    """Serve for ever; the sockets open when the whole zone is known. Raises UsageError when they cannot."""
+    async with Client.from_kubeconfig(kubeconfig, "kube-dns") as client:
+        zone = Zone(domain, negative_ttl=ttl)
+        informers = [Informer(client, kind) for kind in (SERVICES, ENDPOINT_SLICES, NAMESPACES)]
+        async with asyncio.TaskGroup() as group:
+            for informer in informers:
+                group.create_task(informer.run())
+            for informer in informers:
+                await informer.synced.wait()
+            services, slices, namespaces = informers
+            Records(zone, services, slices, namespaces)
+            await listen(Server(zone, upstreams, ttl), address, port)
+            log.info("serving %s on %s:%d, %d Services", domain, address, port, len(services.store))
+
+
+async def listen(server: Server, address: str, port: int) -> tuple[socket.socket, asyncio.Server]:
+    """Open both sockets; with port 0, the same free one. Raises UsageError."""
+    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        bound.setblocking(False)
+        bound.bind((address, port))
+        tcp = await asyncio.start_server(server.serve_tcp, address, bound.getsockname()[1])
+    except OSError as error:
+        bound.close()
+        raise UsageError(f"cannot listen on {address}:{port}: {error.strerror}") from None
+    server.serve_udp(bound)
+    return bound, tcp
