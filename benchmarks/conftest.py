@@ -16,10 +16,11 @@ import pytest
 from testbed.bench import environments, report
 from testbed.bench.compare import differing
 from testbed.bench.gather import gather
-from testbed.bench.measures import DIRECT, KERNEL_FEATURE, MODES, SIZES, Plan, parse_modes, parse_sizes
+from testbed.bench.measures import DIRECT, MODES, SIZES, Plan, parse_modes, parse_sizes
 from testbed.bench.record import Run, extra_info, load_results
 from testbed.bench.replay import CLOCK
 from testbed.errors import TestbedError, UsageError
+from testbed.proxy.modes import KERNEL_FEATURE
 
 RUNS: dict[str, Run] = {}
 """What was collected in this session, by environment."""

@@ -111,6 +111,8 @@ def _cluster_facts(lab: Lab) -> dict[str, str]:
     """Versions of what the modes are made of, as the nodes themselves say."""
     machine = lab.cluster.machine(CONTROL_PLANE)
     found = {"iptables": machine.run(["iptables", "--version"], check=False).stdout.strip()}
+    if "nftables" in lab.workers:
+        found["nftables"] = machine.run(["nft", "--version"], check=False).stdout.strip()
     ipvs = Path("/proc/net/ip_vs")
     if ipvs.exists() and "ipvs" in lab.workers:
         version = ipvs.read_text().splitlines()[0].partition(" (")[0]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from testbed import vm
-from testbed.bench.measures import KERNEL_FEATURE
 from testbed.errors import UsageError
 from testbed.kernel import features
+from testbed.proxy.modes import KERNEL_FEATURE
 
 CHOICES = ("auto", "native", "vm")
 

@@ -15,6 +15,8 @@ DIRECT = "direct"
 """Pod to Pod without a Service: what the network costs before any proxy."""
 
 MODES = ("iptables", "ipvs", "userspace")
+"""What is compared unless told otherwise."""
+KNOWN = ("iptables", "ipvs", "nftables", "userspace")
 SIZES = (1, 100, 1000)
 MAX_SERVICES = 30_000
 POSITIONS = ("first", "middle", "last")
@@ -36,7 +38,8 @@ FIRST_PACKET = Measure(
     "First packet",
     "New connection, a fresh 5-tuple each: connect(2) sends the SYN, the sample ends with the first packet "
     "of the backend.",
-    "In iptables, IPVS and direct that packet is the SYN-ACK, so the sample ends when connect(2) returns. "
+    "In every mode but userspace, and in direct, that packet is the SYN-ACK: the sample ends when connect(2) "
+    "returns. "
     "In userspace mode the SYN-ACK comes from the proxy itself and says nothing of the backend; there the "
     "sample ends with the first byte of the backend's answer, so it holds one request more. "
     "“First byte” below is the like-for-like comparison.",
@@ -53,9 +56,6 @@ KEEP_ALIVE = Measure(
     "One HTTP request and its whole answer on a connection that is already open (HTTP keep-alive).",
 )
 MEASURES = {measure.name: measure for measure in (FIRST_PACKET, FIRST_BYTE, KEEP_ALIVE)}
-
-KERNEL_FEATURE = {"ipvs": "ip_vs"}
-"""What a mode needs that a kernel may lack."""
 
 ANSWERED_BY_PROXY = frozenset({"userspace"})
 """Modes in which the proxy itself completes the handshake."""
@@ -82,7 +82,7 @@ def count_of(services: int) -> str:
     return f"{services:,} Service" + ("" if services == 1 else "s")
 
 
-def parse_modes(text: str, known: Iterable[str] = MODES) -> tuple[str, ...]:
+def parse_modes(text: str, known: Iterable[str] = KNOWN) -> tuple[str, ...]:
     """`iptables,ipvs`. Raises UsageError for a mode that is not `known`, none at all, or one named twice."""
     modes = tuple(part.strip() for part in text.split(",") if part.strip())
     for mode in modes:

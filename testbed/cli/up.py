@@ -13,6 +13,7 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from testbed.errors import UsageError
@@ -42,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nodes", type=int, metavar="K", help="number of nodes besides the control plane (2)"
     )
-    parser.add_argument("--proxy-mode", metavar="M", help="iptables (default), ipvs, userspace, … or none")
+    parser.add_argument(
+        "--proxy-mode", metavar="M", help="iptables (default), ipvs, nftables, userspace or none"
+    )
     parser.add_argument("--cluster-cidr", metavar="CIDR", help="Pod range (10.244.0.0/16)")
     parser.add_argument(
         "--service-cluster-ip-range", dest="service_cidr", metavar="CIDR", help="Service range (10.96.0.0/12)"
@@ -85,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     wishes |= {key: value for key, value in given.items() if value is not None}
     wishes["images"] = {**(wishes.get("images") or {}), **_images(args.image)}
     spec = specs.resolve(wishes, (*NAMES, "none"))
+    if not spec.proxy_command:
+        _refuse_what_the_kernel_lacks({spec.mode_of(node) for node in spec.nodes})
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
     cluster = bring_up(spec, api_port=args.api_port, preload=COMPONENTS, progress=_say)
@@ -94,6 +99,18 @@ def run(args: argparse.Namespace) -> int:
         f"proxy mode {spec.proxy_mode}\nexport KUBECONFIG={cluster.kubeconfig}"
     )
     return 0
+
+
+def _refuse_what_the_kernel_lacks(modes: Iterable[str]) -> None:
+    from testbed.kernel import features
+    from testbed.proxy.modes import KERNEL_FEATURE
+
+    needed = {KERNEL_FEATURE[mode]: mode for mode in modes if mode in KERNEL_FEATURE}
+    for feature in features.missing(needed):
+        raise UsageError(
+            f"proxy mode {needed[feature]} needs {feature}, which this kernel lacks; the small VM has it: "
+            f"`testbed vm run -- sh -c 'testbed up --proxy-mode {needed[feature]} && …'`"
+        )
 
 
 def _images(pairs: list[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from testbed.model.cases import CASES, Case
 if TYPE_CHECKING:
     from testbed.packets.matrix import Verdict
 
-NEEDS = {"ipvs": "ip_vs"}
+NEEDS = {"ipvs": "ip_vs", "nftables": "nf_tables"}
 """Kernel features, by the mode that needs one that a kernel may lack."""
 
 OUTCOMES = ("passed", "failed", "not_run")
@@ -54,10 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from testbed import vm
+    from testbed.proxy.modes import KERNEL_FEATURE
 
     modes = chosen_modes(args.modes, any_mode=bool(args.proxy_command))
     cases = chosen_cases(args.cases)
-    features = [NEEDS[mode] for mode in modes if mode in NEEDS]
+    features = [KERNEL_FEATURE[mode] for mode in modes if mode in KERNEL_FEATURE]
     if vm.needed(features):
         return vm.move(features, command_line(args, modes))
     started = time.monotonic()

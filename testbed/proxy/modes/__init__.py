@@ -16,6 +16,9 @@ _MODES = {
     "userspace": ("userspace", "Userspace"),
 }
 
+KERNEL_FEATURE = {"ipvs": "ip_vs", "nftables": "nf_tables"}
+"""What a mode needs of the kernel, by the names of `testbed check`, where a kernel may lack it."""
+
 NAMES = tuple(_MODES)
 DEFAULT = "iptables"
 
