@@ -18,6 +18,7 @@ MARKS = {
     "direct": "M-4.5,0 L0,-4.5 L4.5,0 L0,4.5 Z",
     "iptables": "M-4.2,0 A4.2,4.2 0 1 0 4.2,0 A4.2,4.2 0 1 0 -4.2,0 Z",
     "ipvs": "M-4,-4 H4 V4 H-4 Z",
+    "nftables": "M0,5 L5,-4 H-5 Z",
     "userspace": "M0,-5 L5,4 H-5 Z",
 }
 OTHER_MARK = "M-4.5,-4.5 L4.5,4.5 M-4.5,4.5 L4.5,-4.5"

@@ -13,6 +13,7 @@ HOW = {
     DIRECT: "no proxy",
     "iptables": "DNAT, list of rules",
     "ipvs": "IPVS, hash table",
+    "nftables": "DNAT, verdict map",
     "userspace": "proxy process",
 }
 

@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="gather changes this long; default 0s",
     )
+    add(
+        "--nftables-sync-period",
+        default="30s",
+        metavar="TIME",
+        help="nftables: repair this often; default 30s",
+    )
+    add("--nftables-min-sync-period", default="", metavar="TIME", help="nftables: gather changes this long")
     add("--healthz-bind-address", default="0.0.0.0:10256", metavar="ADDR", help='"" for none')
     add("--cleanup", action="store_true", help="remove what any mode has left on this node, and end")
 
@@ -60,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def options(args: argparse.Namespace) -> ProxyOptions:
     """The options of the mode that was asked for. Raises UsageError."""
-    kind = "ipvs" if args.proxy_mode == "ipvs" else "iptables"
+    kind = args.proxy_mode if args.proxy_mode in ("ipvs", "nftables") else "iptables"
     return ProxyOptions(
         node=args.hostname_override or socket.gethostname(),
         cluster_cidr=_cidr("--cluster-cidr", args.cluster_cidr) if args.cluster_cidr else "",

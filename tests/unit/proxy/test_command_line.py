@@ -36,9 +36,21 @@ def test_flags() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "period"), [("iptables", 5), ("userspace", 5), ("ipvs", 60), ("nftables", 7)]
+)
+def test_each_mode_has_its_own_sync_period(mode: str, period: float) -> None:
+    words = f"kube-proxy --proxy-mode {mode} --iptables-sync-period 5s --ipvs-sync-period 1m"
+    words += " --nftables-sync-period 7s"
+    assert options(parser("kube-proxy").parse_args(words.split())).sync_period == period
+
+
+@pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ("--proxy-mode magic", "--proxy-mode 'magic' is unknown; choose one of iptables, ipvs, nftables, userspace"),
+        (
+            "--proxy-mode magic",
+            "--proxy-mode 'magic' is unknown; choose one of iptables, ipvs, nftables, userspace",
+        ),
         ("--proxy-mode iptables", "--kubeconfig is needed; `testbed kubeconfig` prints a running cluster's"),
         ("--kubeconfig x --cluster-cidr 10.0.0.1/8", "--cluster-cidr: 10.0.0.1/8 has host bits set"),
         ("--kubeconfig x --iptables-sync-period 5", "'5' is not a time; write it like 30s, 500ms or 1m30s"),
