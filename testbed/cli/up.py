@@ -25,10 +25,12 @@ COMPONENTS = (
     "testbed.cli.apiserver",
     "testbed.cli.cni",
     "testbed.cli.controller_manager",
+    "testbed.cli.dns",
     "testbed.cli.echo",
     "testbed.cli.kube_proxy",
     "testbed.cli.kubelet",
     "testbed.controllers.process",
+    "testbed.dns.process",
     "testbed.node.bridge",
     "testbed.node.echo",
     "testbed.node.kubelet",
@@ -74,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from testbed.lab import addons
     from testbed.lab import spec as specs
     from testbed.lab.bringup import bring_up
     from testbed.proxy.modes import NAMES
@@ -93,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
     cluster = bring_up(spec, api_port=args.api_port, preload=COMPONENTS, progress=_say)
+    addons.install(cluster)
     took = time.monotonic() - started
     print(
         f"cluster {spec.name}: {len(spec.nodes)} nodes Ready in {took:.1f} s, "

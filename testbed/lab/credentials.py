@@ -7,6 +7,8 @@ from testbed.lab.cluster import ADMIN_KUBECONFIG, INSIDE_KUBECONFIG
 from testbed.lab.state import State
 from testbed.model.topology import API_PORT, ClusterSpec
 
+DNS_KUBECONFIG = "kube-dns.kubeconfig"
+
 
 def issue(state: State, spec: ClusterSpec, api_port: int) -> None:
     """Write `pki/` and the kubeconfigs of every component into the state directory."""
@@ -24,6 +26,7 @@ def issue(state: State, spec: ClusterSpec, api_port: int) -> None:
         (INSIDE_KUBECONFIG, inside, "kubernetes-admin", ["system:masters"]),
         ("kube-controller-manager.kubeconfig", inside, "system:kube-controller-manager", []),
         ("kube-proxy.kubeconfig", inside, "system:kube-proxy", ["system:node-proxier"]),
+        (DNS_KUBECONFIG, inside, "system:kube-dns", []),
     ]
     for node in spec.nodes:
         user = f"system:node:{node.name}"

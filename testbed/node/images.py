@@ -63,6 +63,11 @@ def _nginx(container: Object, directory: Path) -> Program:
     )
 
 
+def _dns(container: Object, _: Path) -> Program:
+    words = [str(word) for word in container.get("args") or ()]
+    return Program(("testbed", "dns", *words), (("tcp", 53), ("udp", 53)))
+
+
 def _busybox(container: Object, _: Path) -> Program:
     if not shutil.which("busybox"):
         raise ImageError("image busybox needs busybox on this machine; install it")
@@ -80,6 +85,7 @@ def _stand_in(container: Object, directory: Path) -> Program:
 
 IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
     ("testbed/echo", _echo),
+    ("testbed/dns", _dns),
     ("nginx", _nginx),
     ("nginx-*", _nginx),
     ("*nginxhttps", _nginx),

@@ -1,0 +1,76 @@
+"""What `up` puts into every cluster through its API, and does not wait for: the cluster DNS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from testbed.client import AlreadyExists, Client
+from testbed.lab.cluster import Cluster
+from testbed.lab.credentials import DNS_KUBECONFIG
+from testbed.model.resources import DEPLOYMENTS, SERVICES, Resource
+
+Object = dict[str, Any]
+
+NAMESPACE = "kube-system"
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+DNS_LABELS = {"k8s-app": "kube-dns"}
+PORTS = (("dns", "UDP"), ("dns-tcp", "TCP"))
+
+
+def install(cluster: Cluster) -> None:
+    """Create the add-ons. Their Pods come up by themselves."""
+    asyncio.run(_create(cluster))
+
+
+async def _create(cluster: Cluster) -> None:
+    async with Client.from_kubeconfig(cluster.kubeconfig) as client:
+        for resource, obj in manifests(cluster):
+            with contextlib.suppress(AlreadyExists):
+                await client.create(resource, obj)
+
+
+def manifests(cluster: Cluster) -> list[tuple[Resource, Object]]:
+    return [(SERVICES, _dns_service(cluster)), (DEPLOYMENTS, _dns_deployment(cluster))]
+
+
+def _dns_service(cluster: Cluster) -> Object:
+    labels = {**DNS_LABELS, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "KubeDNS"}
+    ports = [{"name": name, "port": 53, "targetPort": name, "protocol": protocol} for name, protocol in PORTS]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "clusterIP": str(cluster.spec.dns_address),
+            "selector": DNS_LABELS,
+            "ports": ports,
+        },
+    }
+
+
+def _dns_deployment(cluster: Cluster) -> Object:
+    """On the control plane, so that what is measured on the other nodes is theirs alone."""
+    container = {
+        "name": "dns",
+        "image": "testbed/dns",
+        "args": [f"--kubeconfig={cluster.state.path / DNS_KUBECONFIG}", "--domain=cluster.local"],
+        "ports": [{"name": name, "containerPort": 53, "protocol": protocol} for name, protocol in PORTS],
+    }
+    template = {
+        "metadata": {"labels": DNS_LABELS},
+        "spec": {
+            "containers": [container],
+            "dnsPolicy": "Default",
+            "nodeSelector": {CONTROL_PLANE: ""},
+            "tolerations": [{"key": CONTROL_PLANE, "operator": "Exists", "effect": "NoSchedule"}],
+            "priorityClassName": "system-cluster-critical",
+        },
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "kube-dns", "namespace": NAMESPACE, "labels": DNS_LABELS},
+        "spec": {"replicas": 1, "selector": {"matchLabels": DNS_LABELS}, "template": template},
+    }
