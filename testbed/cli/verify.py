@@ -31,9 +31,6 @@ from testbed.model.cases import CASES, Case
 if TYPE_CHECKING:
     from testbed.packets.matrix import Verdict
 
-NEEDS = {"ipvs": "ip_vs", "nftables": "nf_tables"}
-"""Kernel features, by the mode that needs one that a kernel may lack."""
-
 OUTCOMES = ("passed", "failed", "not_run")
 
 
@@ -46,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="CMD",
         help="check this proxy and not the agent; {kubeconfig}, {node} and {mode} are filled in",
+    )
+    parser.add_argument(
+        "--mutations",
+        action="store_true",
+        help="check the matrix itself: give the agents one fault after the other; each must fail a case",
     )
     parser.add_argument(
         "-o", dest="output", choices=("table", "json"), default="table", help="default: table"
@@ -61,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     features = [KERNEL_FEATURE[mode] for mode in modes if mode in KERNEL_FEATURE]
     if vm.needed(features):
         return vm.move(features, command_line(args, modes))
+    if args.mutations:
+        return _mutations(args, modes, cases)
     started = time.monotonic()
     verdicts = _verdicts(args, modes, cases)
     found = report(verdicts, modes)
@@ -95,6 +99,7 @@ def command_line(args: argparse.Namespace, modes: Sequence[str]) -> list[str]:
     words = [sys.executable, "-m", "testbed.cli.main", "verify", "--modes", ",".join(modes)]
     words += ["--cases", args.cases, "--name", args.name, "-o", args.output]
     words += ["--proxy-command", args.proxy_command] if args.proxy_command else []
+    words += ["--mutations"] if args.mutations else []
     return [*words, "--verbose"] if args.verbose else words
 
 
@@ -110,6 +115,25 @@ def _verdicts(args: argparse.Namespace, modes: tuple[str, ...], cases: tuple[Cas
                 _say(f"{verdict.verdict}: {verdict.mode} {verdict.case}")
                 _say(f"    due:  {verdict.expected}\n    seen: {verdict.seen}")
     return found
+
+
+def _mutations(args: argparse.Namespace, modes: tuple[str, ...], cases: tuple[Case, ...]) -> int:
+    """Print each fault with the case that caught it, and the score. 1 when one was not caught."""
+    from testbed.packets.verification import Plan, mutate
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    found = []
+    with closing(mutate(Plan(args.name, modes, cases), _say)) as mutants:
+        for mutant in mutants:
+            found.append(mutant)
+            _say(f"{mutant.mode} {mutant.fault}: {mutant.caught_by or 'NOT CAUGHT'}")
+    caught = sum(bool(mutant.caught_by) for mutant in found)
+    if args.output == "json":
+        score = {"caught": caught, "faults": len(found), "mutants": [asdict(mutant) for mutant in found]}
+        print(json.dumps(score, indent=1, ensure_ascii=False))
+    else:
+        print(f"{caught} of {len(found)} faults caught")
+    return int(caught < len(found))
 
 
 def report(verdicts: Sequence[Verdict], modes: Sequence[str]) -> dict[str, Any]:
