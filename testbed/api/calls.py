@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
 
-from testbed.api import protobuf, selectors
+from testbed.api import protobuf, selectors, twins
 from testbed.api.lifecycle import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
 from testbed.api.selectors import Requirement
@@ -49,6 +49,8 @@ class Call:
     form: Form
     body: bytes = b""
     content_type: str = ""
+    warnings: list[str] = field(default_factory=list)
+    """What the caller should be told though the request is done."""
 
     @property
     def dry_run(self) -> bool:
@@ -136,10 +138,11 @@ def decode(body: bytes, content_type: str) -> Any:
 def selection(call: Call) -> Selection:
     """The selectors in a request. Raises StatusError 400."""
     kind = call.target.kind
+    fields = selectors.parse_fields(call.query.get("fieldSelector", ""), kind.selectable, kind.resource.kind)
     return Selection(
         call.target.namespace,
         selectors.parse_labels(call.query.get("labelSelector", "")),
-        selectors.parse_fields(call.query.get("fieldSelector", ""), kind.selectable, kind.resource.kind),
+        tuple(twins.inward_field(kind, each) for each in fields),
     )
 
 

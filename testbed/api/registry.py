@@ -31,6 +31,7 @@ class Kind:
     the paths that field selectors may use besides name and namespace. `spec` kinds count changes in
     metadata.generation; `status` kinds have a status subresource, and a create starts with `first_status`
     (None: the creator's own status is kept). `atomic` names lists that a strategic merge replaces whole.
+    `stored_as`: the kind whose objects these are, in other words; `renames` says which field is called what.
     """
 
     resource: Resource
@@ -44,11 +45,13 @@ class Kind:
     first_status: Mapping[str, Any] | None = field(default_factory=dict)
     subresources: tuple[str, ...] = ()
     atomic: tuple[str, ...] = ()
+    stored_as: Resource | None = None
+    renames: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """The kind's name in the store."""
-        return self.resource.qualified
+        return (self.stored_as or self.resource).qualified
 
     @property
     def selectable(self) -> frozenset[str]:
@@ -142,6 +145,16 @@ KINDS: tuple[Kind, ...] = (
         Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",)),
         columns.EVENTS,
         fields=("reason", "type", "regarding.name", "regarding.namespace", "regarding.kind"),
+        stored_as=resources.EVENTS,
+        renames={
+            "involvedObject": "regarding",
+            "message": "note",
+            "reportingComponent": "reportingController",
+            "source": "deprecatedSource",
+            "firstTimestamp": "deprecatedFirstTimestamp",
+            "lastTimestamp": "deprecatedLastTimestamp",
+            "count": "deprecatedCount",
+        },
     ),
     Kind(
         resources.REPLICATION_CONTROLLERS,
@@ -210,7 +223,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(resources.LEASES, columns.LEASES),
 )
 
-BY_ID: Mapping[str, Kind] = {kind.id: kind for kind in KINDS}
+BY_ID: Mapping[str, Kind] = {kind.id: kind for kind in KINDS if not kind.stored_as}
 BY_PATH: Mapping[tuple[str, str, str], Kind] = {
     (kind.resource.group, kind.resource.version, kind.resource.plural): kind for kind in KINDS
 }

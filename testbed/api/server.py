@@ -18,7 +18,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from testbed.api import bootstrap, paths, podlog, streams
+from testbed.api import bootstrap, expiry, paths, podlog, streams
 from testbed.api.auth import Authenticator, User, authorize, authorize_path
 from testbed.api.calls import Call, parse_path, verb_of
 from testbed.api.journal import SQLiteJournal
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 LARGEST_BODY = 3 * 1024 * 1024
 """Bytes, as kube-apiserver's limit of a request body."""
 BACKLOG = 1024
+MOST_WARNINGS = 20
 DEFAULT_NODE_PORTS = PortRange()
 SHUTDOWN_SECONDS = 2.0
 
@@ -61,6 +62,7 @@ class Settings:
     services: IPv4Network | IPv6Network = DEFAULT_SERVICE_CIDR
     node_ports: PortRange = DEFAULT_NODE_PORTS
     tokens: Mapping[str, User] = field(default_factory=dict)
+    event_ttl: float = expiry.EVENT_TTL
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
@@ -126,8 +128,11 @@ class Server:
         for each in self.sockets:
             await web.SockSite(runner, each, ssl_context=self.tls, backlog=BACKLOG).start()
             log.info("serving on %s", each.getsockname())
+        background = [loop.create_task(expiry.run(self.objects, self.settings.event_ttl))]
         await stop.wait()
         log.info("ending")
+        for task in background:
+            task.cancel()
         self.watches.close()
         await runner.cleanup()
         await self.store.close()
@@ -166,7 +171,11 @@ class Server:
         if verb == "watch":
             return await self.watches.serve(request, call)
         code, data = await self.verbs.handle(call)
-        return _json(code, data)
+        response = _json(code, data)
+        for text in call.warnings[:MOST_WARNINGS]:
+            told = text.encode("ascii", "replace").decode().replace('"', '\\"')
+            response.headers.add("Warning", f'299 - "{told}"')
+        return response
 
     def _other_path(self, request: web.BaseRequest, user: User) -> web.Response:
         path = request.path

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from testbed.api import patch, table
+from testbed.api import fields, patch, table, twins
 from testbed.api.calls import Call, decode, delete_options, selection
 from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import Change, bind
@@ -97,7 +97,7 @@ class Verbs:
         record = self.objects.find(call.target.kind, call.target.key)
         if call.target.subresource == "scale":
             return 200, orjson.dumps(_scale_of(call.target.kind, record.decode()))
-        return 200, record.data
+        return 200, twins.shown(call.target.kind, record.data)
 
     async def _list(self, call: Call) -> Answer:
         kind, store = call.target.kind, self.store
@@ -147,7 +147,8 @@ class Verbs:
     # -- writing
 
     async def _create(self, call: Call) -> Answer:
-        target, obj = call.target, call.document()
+        target, obj = call.target, twins.inward(call.target.kind, call.document())
+        fields.check(call, obj)
         if target.subresource == "binding":
             await self.objects.update(
                 target.kind, target.key, bind(obj), part="binding", dry_run=call.dry_run
@@ -160,12 +161,15 @@ class Verbs:
         namespace = target.namespace
         if target.kind.resource.namespaced and not namespace:
             raise bad_request("an empty namespace may not be set during creation")
-        return 201, await self.objects.create(target.kind, namespace, obj, dry_run=call.dry_run)
+        stored = twins.stored(target.kind)
+        data = await self.objects.create(stored, namespace, obj, dry_run=call.dry_run)
+        return 201, twins.shown(target.kind, data)
 
     async def _update(self, call: Call) -> Answer:
         if not call.target.name:
             raise method_not_allowed()
         obj = call.document()
+        fields.check(call, obj)
         return await self._change(call, lambda old: obj)
 
     async def _patch(self, call: Call) -> Answer:
@@ -181,7 +185,7 @@ class Verbs:
             metadata = given.setdefault("metadata", {})
             metadata.setdefault("name", name)
             return 201, await self.objects.create(kind, call.target.namespace, given, dry_run=call.dry_run)
-        return await self._change(call, lambda old: apply(kind, old, given))
+        return await self._change(call, fields.patched(call, lambda old: apply(kind, old, given)))
 
     async def _change(self, call: Call, change: Change) -> Answer:
         kind, subresource = call.target.kind, call.target.subresource
@@ -191,16 +195,22 @@ class Verbs:
             )
             return 200, orjson.dumps(_scale_of(kind, orjson.loads(data)))
         data = await self.objects.update(
-            kind, call.target.key, change, part=subresource, dry_run=call.dry_run
+            twins.stored(kind),
+            call.target.key,
+            (lambda old: twins.inward(kind, change(twins.outward(kind, old)))) if kind.renames else change,
+            part=subresource,
+            dry_run=call.dry_run,
         )
-        return 200, data
+        return 200, twins.shown(kind, data)
 
     async def _delete(self, call: Call) -> Answer:
-        return 200, await self.objects.delete(call.target.kind, call.target.key, delete_options(call))
+        return 200, await self.objects.delete(
+            twins.stored(call.target.kind), call.target.key, delete_options(call)
+        )
 
     async def _delete_collection(self, call: Call) -> Answer:
         wanted, options = selection(call), delete_options(call)
-        kind = call.target.kind
+        kind = twins.stored(call.target.kind)
         records = [each for each in self.store.items(kind.id, wanted.namespace) if wanted.matches(each)]
         await asyncio.gather(
             *(self.objects.delete(kind, each.key, options) for each in records), return_exceptions=True
@@ -226,7 +236,9 @@ def _list_document(call: Call, records: Sequence[Record], metadata: Object) -> b
     head = orjson.dumps(
         {"kind": f"{kind.resource.kind}List", "apiVersion": kind.resource.api_version, "metadata": metadata}
     )
-    return b"".join((head[:-1], b',"items":[', b",".join([record.data for record in records]), b"]}"))
+    return b"".join(
+        (head[:-1], b',"items":[', b",".join([twins.shown(kind, record.data) for record in records]), b"]}")
+    )
 
 
 # -- scale

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from testbed.api import table
+from testbed.api import table, twins
 from testbed.api.calls import Call, Selection, selection
 from testbed.api.registry import Kind
 from testbed.api.status import bad_request, expired
@@ -47,7 +47,7 @@ class Watcher:
 
     def __init__(self, call: Call, wanted: Selection, cut: Callable[[], None]) -> None:
         self.wanted, self._cut = wanted, cut
-        self._convert = _converter(call) if call.form.convert else None
+        self._convert = _converter(call) if call.form.convert or call.target.kind.renames else None
         self._waiting: list[bytes] = []
         self._size = 0
         self.wake = asyncio.Event()
@@ -110,6 +110,8 @@ def _converter(call: Call) -> Callable[[bytes], bytes]:
     kind = call.target.kind
 
     def convert(data: bytes) -> bytes:
+        if not call.form.convert:
+            return twins.shown(kind, data)
         obj: Object = orjson.loads(data)
         if call.form.convert == "PartialObjectMetadata":
             return orjson.dumps(table.partial(obj))

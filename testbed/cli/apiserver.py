@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kubelet-client-certificate", type=Path, metavar="FILE", help="shown to kubelets")
     add("--kubelet-client-key", type=Path, metavar="FILE", help="its key")
     add("--service-account-key-file", type=Path, metavar="FILE", help="public key of service-account tokens")
+    add("--event-ttl", default="1h", metavar="DURATION", help="how long Events last (default: %(default)s)")
     add("--authorization-mode", default="", metavar="MODES", help="accepted; the server has one mode")
 
 
@@ -81,6 +82,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     from testbed.api.auth import read_tokens
     from testbed.api.server import Settings
     from testbed.errors import UsageError
+    from testbed.model.duration import seconds
     from testbed.model.topology import network
 
     services = network(args.service_cluster_ip_range, "--service-cluster-ip-range")
@@ -106,5 +108,6 @@ def _settings(args: argparse.Namespace) -> Settings:
         advertise=advertise,
         services=services,
         node_ports=PortRange.parse(args.service_node_port_range),
+        event_ttl=seconds(args.event_ttl),
         tokens=read_tokens(args.token_auth_file) if args.token_auth_file else {},
     )

@@ -573,3 +573,38 @@ def test_a_port_that_is_taken_is_one_line_and_exit_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Address already in use" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_unknown_fields_are_refused_warned_of_or_taken(api: Api, namespace: str) -> None:
+    here = ("-n", namespace, "-f", "-")
+    wrong = DEPLOYMENT.replace("replicas: 3", "replica: 3")
+    assert 'strict decoding error: unknown field "spec.replica"' in api.refused("apply", *here, stdin=wrong)
+    assert (
+        'Warning: unknown field "spec.replica"'
+        in api.kubectl("apply", "--validate=warn", *here, stdin=wrong).stderr
+    )
+    assert api.kubectl("apply", "--validate=ignore", *here, stdin=wrong).stderr == ""
+
+
+def test_events_are_the_same_in_both_groups(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    regarding = {"kind": "Pod", "namespace": namespace, "name": "p"}
+    told: dict[str, object] = {
+        "regarding": regarding,
+        "note": "went well",
+        "reason": "Tried",
+        "type": "Normal",
+    }
+    told |= {"reportingController": "me", "reportingInstance": "1", "action": "Try"}
+    told["eventTime"] = "2030-01-01T00:00:00.000000Z"
+    api.out("create", *here, "-f", "-", stdin=manifest("Event", "e", "events.k8s.io/v1", **told))
+    event = api.json("get", "events", "e", *here)
+    assert (event["apiVersion"], event["message"], event["involvedObject"]) == ("v1", "went well", regarding)
+    event = api.json("get", "events.events.k8s.io", "e", *here)
+    assert (event["apiVersion"], event["note"]) == ("events.k8s.io/v1", "went well")
+    selected = ("get", "events.events.k8s.io", "-o", "json", "--field-selector")
+    for name, count in (("p", 1), ("q", 0)):
+        assert len(json.loads(api.out(*selected, f"regarding.name={name}", *here))["items"]) == count
+    assert "went well" in api.out("events", *here)
+    api.out("delete", "events.events.k8s.io", "e", *here)
+    assert api.out("get", "events", "-o", "name", *here) == ""
