@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mutations",
-        action="store_true",
+        nargs="?",
+        const="*",
+        metavar="GLOB",
         help="check the matrix itself: give the agents one fault after the other; each must fail a case",
     )
     parser.add_argument(
@@ -99,7 +101,7 @@ def command_line(args: argparse.Namespace, modes: Sequence[str]) -> list[str]:
     words = [sys.executable, "-m", "testbed.cli.main", "verify", "--modes", ",".join(modes)]
     words += ["--cases", args.cases, "--name", args.name, "-o", args.output]
     words += ["--proxy-command", args.proxy_command] if args.proxy_command else []
-    words += ["--mutations"] if args.mutations else []
+    words += ["--mutations", args.mutations] if args.mutations else []
     return [*words, "--verbose"] if args.verbose else words
 
 
@@ -123,7 +125,7 @@ def _mutations(args: argparse.Namespace, modes: tuple[str, ...], cases: tuple[Ca
 
     signal.signal(signal.SIGTERM, _interrupt)
     found = []
-    with closing(mutate(Plan(args.name, modes, cases), _say)) as mutants:
+    with closing(mutate(Plan(args.name, modes, cases, faults=args.mutations), _say)) as mutants:
         for mutant in mutants:
             found.append(mutant)
             _say(f"{mutant.mode} {mutant.fault}: {mutant.caught_by or 'NOT CAUGHT'}")

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from testbed.model.offers import (
     ALL,
+    ALL_LOCAL,
     CALLER,
     CLIENT,
     CLOSED,
@@ -109,6 +110,7 @@ LOCAL_POLICY: tuple[tuple[To, str, str, str, str], ...] = (
     (To.NODE_PORT, NEAR_LOCAL, "client", CLIENT, SECOND),
     (To.NODE_PORT, FAR_LOCAL, "client", CLIENT, FIRST),
     (To.NODE_PORT, FAR_LOCAL, "client", CLIENT, SECOND),
+    (To.NODE_PORT, NEAR_LOCAL, "node", FIRST, FIRST),
     (To.NODE_PORT, NEAR_LOCAL, "other-node", SECOND, FIRST),
     (To.NODE_PORT, NEAR_LOCAL, "other-node", SECOND, SECOND),
     (To.NODE_PORT, FAR_LOCAL, "other-node", FIRST, FIRST),
@@ -146,6 +148,9 @@ RANGES: tuple[tuple[To, str, str, str, str], ...] = (
 SPREAD = 400
 """Connections in a test of distribution: enough to tell (1/2, 1/4, 1/4) from thirds at `ERROR_RATE`."""
 
+FEW = 40
+"""Connections that show that an endpoint is never chosen, of three with equal chances."""
+
 ERROR_RATE = 1e-6
 """How often the test of distribution may fail a proxy that chooses rightly."""
 
@@ -175,4 +180,8 @@ CASES: tuple[Case, ...] = (
     *(case for protocol in PROTOCOLS for case in _rows(protocol)),
     Case(To.CLUSTER_IP, ALL, "pod", CALLER, "TCP", SERVICE_PORT, count=SPREAD),
     Case(To.NODE_PORT, ALL, "client", CLIENT, "UDP", NODE_PORTS[ALL], FIRST, count=SPREAD),
+    Case(To.NODE_PORT, ALL_LOCAL, "client", CLIENT, "TCP", NODE_PORTS[ALL_LOCAL], FIRST, count=FEW),
+    Case(To.NODE_PORT, ALL_LOCAL, "client", CLIENT, "TCP", NODE_PORTS[ALL_LOCAL], SECOND, count=FEW),
+    Case(To.CLUSTER_IP, ALL_LOCAL, "pod", FAR, "TCP", SERVICE_PORT, count=FEW),
+    Case(To.CLUSTER_IP, ALL_LOCAL, "pod", CALLER, "UDP", SERVICE_PORT, count=FEW),
 )

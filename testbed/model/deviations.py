@@ -40,7 +40,7 @@ def _unrefused(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
     to_node = any(node.address == flow.to for node in world.spec.nodes)
     refused = outcome.fate is Fate.PORT_UNREACHABLE
     return (
-        Outcome(Fate.SILENCE)
+        Outcome(Fate.SENT_ON)
         if refused and flow.sender.host and aim and aim.external and not to_node
         else None
     )
@@ -54,7 +54,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("iptables", "userspace"),
-        "KUBE-EXTERNAL-SERVICES refuses in INPUT and FORWARD: what a node itself sends goes out unanswered",
+        "KUBE-EXTERNAL-SERVICES refuses in INPUT and FORWARD: what a node itself sends goes its way",
         _unrefused,
     ),
 )

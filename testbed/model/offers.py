@@ -15,6 +15,7 @@ from typing import Any
 NEAR, FAR, CALLER, ALL, NONE = "near", "far", "caller", "all", "none"
 NEAR_LOCAL, FAR_LOCAL = "near-local", "far-local"
 NEAR_INSIDE, FAR_INSIDE = "near-inside", "far-inside"
+ALL_LOCAL = "all-local"
 GUARDED, CLOSED = "guarded", "closed"
 FIRST, SECOND, CLIENT = "node01", "node02", "client"
 
@@ -64,6 +65,7 @@ OFFERS: Mapping[str, Offer] = {
     NONE: Offer(_of(NONE), 30084, "LoadBalancer", outside=True),
     NEAR_LOCAL: Offer(_of(NEAR), 30085, "LoadBalancer", outside=True, spec=LOCAL_OUTSIDE),
     FAR_LOCAL: Offer(_of(FAR), 30086, "LoadBalancer", outside=True, spec=LOCAL_OUTSIDE),
+    ALL_LOCAL: Offer({"in": ALL}, 30089, spec=LOCAL_OUTSIDE | LOCAL_INSIDE),
     NEAR_INSIDE: Offer(_of(NEAR), kind="ClusterIP", spec=LOCAL_INSIDE),
     FAR_INSIDE: Offer(_of(FAR), kind="ClusterIP", spec=LOCAL_INSIDE),
     GUARDED: Offer(

@@ -36,6 +36,7 @@ class Fate(StrEnum):
     RESET = "TCP reset"
     CLOSED = "accepted, then closed"
     SILENCE = "silence"
+    SENT_ON = "sent on, out of the cluster"
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ ANSWER_SECONDS = 4.0
 SILENT_SECONDS = 0.3
 """How long nothing must come where silence is due."""
 
+QUIET = (Fate.SILENCE, Fate.SENT_ON)
+
 SETTLE_SECONDS = 30.0
 """How long a proxy may take to put its rules in."""
 
@@ -161,7 +163,7 @@ class Stage:
         asked = []
         for (case, expected), (port, token) in zip(wanted, self._questions, strict=False):
             flow = self.flow(case)
-            wait = SILENT_SECONDS if expected.fate is Fate.SILENCE else seconds
+            wait = SILENT_SECONDS if expected.fate in QUIET else seconds
             question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
             asked.append(Asked(case.actor, flow, expected, question))
         return self.answers(asked, choice_only=choice_only)
@@ -170,7 +172,7 @@ class Stage:
         for sniffer in (*self._sniffers.values(), *self._leaks.values()):
             sniffer.drain()
         answers = ask_from([(self.places[one.actor].netns, one.question) for one in asked])
-        names = {*HOMES, *(one.actor for one in asked)}
+        names = {CLIENT, *HOMES, *(one.actor for one in asked)} & self.places.keys()
         captured = {name: self._sniffers[name].read() for name in names}
         leaks = [
             f"a packet left {name} with the masquerade mark" for name in self._leaks if self._leaked(name)
@@ -180,7 +182,8 @@ class Stage:
         for one, answer in zip(asked, answers, strict=True):
             token = one.question.token
             at_backends = {n: [dissect(raw) for raw in captured[n] if token in raw] for n in HOMES}
-            seen = observe(one.question, answer, at_senders.get(one.actor, ()), at_backends)
+            at_sender, at_gateway = at_senders.get(one.actor, ()), at_senders.get(CLIENT, ())
+            seen = observe(one.question, answer, at_sender, at_backends, at_gateway)
             wrong = faults(one.expected, seen, one.flow, one.question, not one.flow.sender.host)
             found.append(Exchange(one.question, seen, wrong + leaks))
         return found
@@ -188,28 +191,33 @@ class Stage:
     def _leaked(self, name: str) -> bool:
         return bool(self._leaks[name].read(outgoing=True))
 
-    def verdicts(self, mode: str, cases: Sequence[Case], *, hurry: bool = False) -> Iterator[Verdict]:
-        """Run the cases; those that must meet silence all at once, since each of them waits it out."""
+    def verdicts(
+        self, mode: str, cases: Sequence[Case], *, seconds: float = ANSWER_SECONDS
+    ) -> Iterator[Verdict]:
+        """Run the cases; those that must meet silence all at once, since each of them waits it out.
+
+        `seconds`: how long an answer may take.
+        """
         silent = []
         for case in cases:
             expected, reason = expect_in(mode, self.world, self.flow(case))
-            if expected.fate is Fate.SILENCE:
+            if expected.fate in QUIET:
                 silent.append((case, expected, reason))
             else:
-                yield self.verdict(mode, case, hurry=hurry)
+                yield self.verdict(mode, case, seconds)
         found = self.exchanges([(case, expected) for case, expected, _ in silent], SILENT_SECONDS)
         for (case, expected, reason), one in zip(silent, found, strict=True):
             yield self._judged(mode, case, expected, reason, one)
 
-    def verdict(self, mode: str, case: Case, *, hurry: bool = False) -> Verdict:
-        """Run one case. `hurry`: it is likely to fail, so give it less time."""
-        seconds = HURRY_SECONDS if hurry else ANSWER_SECONDS
+    def verdict(self, mode: str, case: Case, seconds: float = ANSWER_SECONDS) -> Verdict:
+        """Run one case."""
         expected, reason = expect_in(mode, self.world, self.flow(case))
         if case.count == 1:
             return self._judged(mode, case, expected, reason, *self.exchange(case, expected, seconds))
-        due = f"{', '.join(HOMES)} equally often (chi-square, p >= {ERROR_RATE:g})"
+        names = sorted(self.names[str(address)] for address in expected.backends)
+        due = f"{', '.join(names)} equally often (chi-square, p >= {ERROR_RATE:g})"
         due += f" ({mode}: {reason})" if reason else ""
-        seen_words, good = self._spread(case, expected, seconds)
+        seen_words, good = self._spread(case, expected, names, seconds)
         return Verdict.of(mode, case, due, seen_words, PASSED if good else FAILED)
 
     def _judged(self, mode: str, case: Case, expected: Outcome, reason: str, one: Exchange) -> Verdict:
@@ -218,8 +226,10 @@ class Stage:
         seen = "; ".join([seen, *(wrong for wrong in one.wrong if wrong not in seen)])
         return Verdict.of(mode, case, due, seen, FAILED if one.wrong else PASSED)
 
-    def _spread(self, case: Case, expected: Outcome, seconds: float) -> tuple[str, bool]:
-        counts = Counter(dict.fromkeys(HOMES, 0))
+    def _spread(
+        self, case: Case, expected: Outcome, names: Sequence[str], seconds: float
+    ) -> tuple[str, bool]:
+        counts = Counter(dict.fromkeys(names, 0))
         for done in range(0, case.count, AT_ONCE):
             for one in self.exchange(case, expected, seconds, min(AT_ONCE, case.count - done)):
                 if one.wrong:
@@ -241,7 +251,7 @@ class Stage:
 
     def _answers(self, mode: str, case: Case) -> bool:
         expected, _ = expect_in(mode, self.world, self.flow(case))
-        if expected.fate is Fate.SILENCE:
+        if expected.fate in QUIET:
             return True  # that is so before there are any rules, too
         return self.exchange(case, expected, HURRY_SECONDS)[0].seen.fate is expected.fate
 

@@ -42,8 +42,12 @@ def observe(
     answer: Answer,
     at_sender: Sequence[Packet],
     at_backends: Mapping[str, Sequence[Packet]],
+    at_gateway: Sequence[Packet] = (),
 ) -> Observation:
-    """Put the socket's word and the packets that came in together."""
+    """Put the socket's word and the packets that came in together.
+
+    `at_gateway`: what came to the host that all goes to that the cluster has no use for.
+    """
     arrivals = {
         Arrival(name, packet.to, packet.port, packet.source, packet.source_port)
         for name, packets in at_backends.items()
@@ -53,6 +57,8 @@ def observe(
     back = [packet for packet in at_sender if packet.port == question.source_port]
     errors = [packet for packet in at_sender if _is_error_about(packet, question.source_port)]
     fate, refuser = _fate(answer, back, errors)
+    if fate is Fate.SILENCE and any(_is_question(packet, question) for packet in at_gateway):
+        fate = Fate.SENT_ON
     return Observation(
         fate,
         answer.address,
@@ -67,6 +73,11 @@ def _is_error_about(packet: Packet, source_port: int) -> bool:
     """Destination unreachable; a router's redirect, say, refuses nothing."""
     unreachable = packet.icmp[0] == PORT_UNREACHABLE[0]
     return unreachable and packet.quoted is not None and packet.quoted.source_port == source_port
+
+
+def _is_question(packet: Packet, question: Question) -> bool:
+    sent = (question.protocol, question.to, question.port, question.source_port)
+    return (packet.protocol, packet.to, packet.port, packet.source_port) == sent
 
 
 def _fate(answer: Answer, back: Sequence[Packet], errors: Sequence[Packet]) -> tuple[Fate, str]:

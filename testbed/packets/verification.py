@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -11,13 +12,24 @@ from testbed.errors import TestbedError
 from testbed.lab.bringup import bring_up
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
+from testbed.lab.network import INTERFACE
 from testbed.lab.spec import resolve
 from testbed.model.cases import Case
 from testbed.model.offers import CLIENT, FIRST, HOMES, WAYS
 from testbed.model.oracle import Sender, World
 from testbed.model.topology import LOAD_BALANCERS
 from testbed.packets import leftovers, scene
-from testbed.packets.matrix import FAILED, NOT_RUN, PASSED, Place, Stage, Verdict
+from testbed.packets.matrix import (
+    ANSWER_SECONDS,
+    FAILED,
+    HURRY_SECONDS,
+    NOT_RUN,
+    PASSED,
+    Place,
+    Stage,
+    Verdict,
+)
+from testbed.packets.mutations import Mutant, hunt
 
 NODES = 2
 LEFTOVERS = "leftovers"
@@ -29,12 +41,16 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be verified. `command`: the proxy to check in place of the agent, as for `set_proxy`."""
+    """What is to be verified. `command`: the proxy to check in place of the agent, as for `set_proxy`.
+
+    `faults`: a pattern of names, for `mutate`.
+    """
 
     name: str
     modes: tuple[str, ...]
     cases: tuple[Case, ...]
     command: str = ""
+    faults: str = "*"
 
 
 def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
@@ -42,6 +58,31 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
 
     Raises UsageError or TestbedError when the cluster or the scene does not come up.
     """
+    with _staged(plan, progress) as (cluster, stage):
+        for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
+            progress(f"{mode}: {len(plan.cases)} cases")
+            yield from _in_mode(cluster, stage, former, mode, plan, progress)
+
+
+def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
+    """Whether the cases catch each fault that an agent can be given, as far as `verify` otherwise.
+
+    Raises TestbedError too when a case fails without a fault.
+    """
+    with _staged(plan, progress) as (cluster, stage):
+        for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
+            progress(f"{mode}: without a fault")
+            for verdict in _in_mode(cluster, stage, former, mode, plan, progress):
+                if verdict.verdict != PASSED:
+                    raise TestbedError(
+                        f"{mode} {verdict.case} fails without a fault; `testbed verify` it first"
+                    )
+            yield from hunt(cluster, stage, mode, plan.cases, plan.faults)
+
+
+@contextmanager
+def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
+    """A cluster with the scene on it, in the first of the modes."""
     wishes = {
         "name": plan.name,
         "nodes": NODES,
@@ -54,9 +95,7 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
         world = scene.build(cluster.kubeconfig, cluster.spec)
         _prepare(cluster)
         with Stage(world, _places(cluster, world)) as stage:
-            for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
-                progress(f"{mode}: {len(plan.cases)} cases")
-                yield from _in_mode(cluster, stage, former, mode, plan, progress)
+            yield cluster, stage
     finally:
         cluster.state.destroy()
 
@@ -77,7 +116,8 @@ def _in_mode(
     unsettled = stage.settle(mode)
     if unsettled:
         progress(f"{mode}: the rules are not in: {unsettled[0]} and {len(unsettled) - 1} others do not work")
-    yield from stage.verdicts(mode, plan.cases, hurry=bool(unsettled))
+    seconds = HURRY_SECONDS if unsettled else ANSWER_SECONDS
+    yield from stage.verdicts(mode, plan.cases, seconds=seconds)
 
 
 def _leftovers(machine: Machine, former: str, mode: str) -> Verdict:
@@ -106,6 +146,10 @@ def _prepare(cluster: Cluster) -> None:
     ways += [(network, cluster.machine(node)) for node, network in WAYS.items()]
     for network, node in ways:
         client.run(["ip", "route", "replace", str(network), "via", str(node.address)])
+    # What no rule stops goes to the default gateway: it is the client, who sees it.
+    for each in cluster.spec.nodes:
+        way = ["default", "via", str(cluster.spec.client_address), "dev", INTERFACE]
+        cluster.machine(each.name).run(["ip", "route", "replace", *way])
     # Else the node would tell it a shorter way to the backend's node, past the node that the case is about.
     client.run(["sysctl", "-qw", "net.ipv4.conf.all.accept_redirects=0", f"{REDIRECTS}=0"])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from testbed.client import Client, Informer
 from testbed.errors import TestbedError
 from testbed.model.resources import ENDPOINT_SLICES, NODES, SERVICES
+from testbed.proxy import faults
 from testbed.proxy.health import HealthServer
 from testbed.proxy.loop import SyncLoop
 from testbed.proxy.metrics import Metrics
@@ -39,7 +40,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         tracker, metrics = Tracker(self.options.node), Metrics()
-        mode = mode_class(self.mode)(self.options)
+        mode = faults.chosen(mode_class(self.mode)(self.options))
         syncing = SyncLoop(mode, tracker, self.options, metrics)
         health = HealthServer(metrics, self.mode, 2 * self.options.sync_period)
         try:

@@ -55,10 +55,27 @@ def test_a_proxy_that_does_nothing_fails() -> None:
     assert verdicts["pod/near/same-node-pod/tcp"] == "passed"
 
 
+def test_faults_are_caught_and_one_that_no_case_looks_at_is_not() -> None:
+    words = ["--mutations", "no-hairpin", "--modes", "iptables", "--name", "e2e-faults", "-o", "json"]
+    for cases, caught in (("*/itself/*", 1), ("pod/*", 0)):
+        done = subprocess.run([*VERIFY, *words, "--cases", cases], stdout=subprocess.PIPE, timeout=900)
+        score = json.loads(done.stdout)
+        assert (score["caught"], score["faults"], done.returncode) == (caught, 1, 1 - caught)
+
+
 FLAGS = "--kubeconfig {kubeconfig} --proxy-mode {mode} --hostname-override {node}"
 AGENT = " ".join([*VERIFY[:-1], "kube-proxy", FLAGS])
 
-SHOWING_SOURCE = ("near/same-node-pod", "far/other-node-pod")
+SHOWING_SOURCE = (
+    "near/same-node-pod",
+    "far/other-node-pod",
+    "far-local/other-node-pod",
+    "near-inside/same-node-pod",
+    "closed/same-node-pod",
+)
+
+
+SPREAD = (("all", "tcp"), ("all-local", "udp"))
 
 
 def test_a_proxy_brought_along_is_judged_by_the_same_cases() -> None:
@@ -68,7 +85,8 @@ def test_a_proxy_brought_along_is_judged_by_the_same_cases() -> None:
     assert code == 1
     caught = {case["case"] for case in report["cases"] if case["verdict"] == "failed"}
     expected = {f"cluster-ip/{way}/{p}" for way in SHOWING_SOURCE for p in ("tcp", "udp")}
-    assert caught == {*expected, "cluster-ip/all/pod/spread/tcp"}
+    spread = {f"cluster-ip/{name}/pod/spread/{p}" for name, p in SPREAD}
+    assert caught == expected | spread
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -270,7 +270,7 @@ def test_each_fault_is_found(stage: Stage, text: str, fault: str, name: str, see
     lines = rules()
     assert any(text in line for line in lines)
     program(stage, [line.replace(text, fault) for line in lines])
-    found = stage.verdict("iptables", case_named(name), hurry=seen == "silence")
+    found = stage.verdict("iptables", case_named(name), 0.5 if seen == "silence" else 4.0)
     assert found.verdict == FAILED, found
     assert seen in found.seen
 
@@ -278,7 +278,7 @@ def test_each_fault_is_found(stage: Stage, text: str, fault: str, name: str, see
 def test_no_rules_no_answer(stage: Stage) -> None:
     program(stage, ["*nat", "COMMIT", "*filter", "COMMIT", ""])
     case = case_named("cluster-ip/near/node/tcp")
-    assert stage.verdict("iptables", case, hurry=True).verdict == FAILED
+    assert stage.verdict("iptables", case, 0.5).verdict == FAILED
     assert stage.verdict("iptables", case_named("pod/near/same-node-pod/tcp")).verdict == PASSED
 
 
