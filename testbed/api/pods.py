@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from testbed.api import rules
@@ -127,12 +128,13 @@ def _frozen(spec: Object) -> Object:
     return kept
 
 
-def template_errors(template: Object, field: str) -> Errors:
+def template_errors(template: Object, field: str, claims: Iterable[str] = ()) -> Errors:
+    """`claims`: volumes that the Pods get besides those of the template."""
     errors = rules.labels((template.get("metadata") or {}).get("labels"), f"{field}.metadata.labels")
-    return errors + spec_errors(template.get("spec") or {}, f"{field}.spec")
+    return errors + spec_errors(template.get("spec") or {}, f"{field}.spec", claims)
 
 
-def spec_errors(spec: Object, field: str) -> Errors:
+def spec_errors(spec: Object, field: str, claims: Iterable[str] = ()) -> Errors:
     errors: Errors = []
     containers = spec.get("containers")
     if not containers or not isinstance(containers, list):
@@ -141,7 +143,7 @@ def spec_errors(spec: Object, field: str) -> Errors:
     every += [
         (f"{field}.initContainers[{at}]", each) for at, each in enumerate(spec.get("initContainers") or ())
     ]
-    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    volumes = {*claims, *(volume.get("name") for volume in spec.get("volumes") or ())}
     for place, container in every:
         errors += _container_errors(container, place, volumes)
     errors += rules.unique((f"{place}.name", each["name"]) for place, each in every if each.get("name"))

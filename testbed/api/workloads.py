@@ -94,7 +94,10 @@ def validate(obj: Object, old: Object | None) -> Errors:
     else:
         errors = rules.labels(selector.get("matchLabels"), "spec.selector.matchLabels")
         errors += _template_selected(obj, rules.selects(selector, _template_labels(spec)))
-    errors += _replicas(spec) + pods.template_errors(spec["template"], "spec.template")
+    claims = [
+        str((each.get("metadata") or {}).get("name")) for each in spec.get("volumeClaimTemplates") or ()
+    ]
+    errors += _replicas(spec) + pods.template_errors(spec["template"], "spec.template", claims)
     if old and old["spec"].get("selector") != spec.get("selector"):
         shown = spec.get("selector")
         errors.append(invalid_value("spec.selector", shown, "field is immutable"))

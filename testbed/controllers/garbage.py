@@ -20,6 +20,9 @@ OWNERS: tuple[Resource, ...] = (
     resources.DEPLOYMENTS,
     resources.REPLICA_SETS,
     resources.REPLICATION_CONTROLLERS,
+    resources.DAEMON_SETS,
+    resources.STATEFUL_SETS,
+    resources.JOBS,
     resources.SERVICES,
     resources.ENDPOINTS,
 )

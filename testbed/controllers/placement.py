@@ -16,6 +16,11 @@ def refusal(pod: Object, node: Object) -> str:
         return "node(s) were not ready"
     if node["spec"].get("unschedulable"):
         return "node(s) were unschedulable"
+    return misfit(pod, node)
+
+
+def misfit(pod: Object, node: Object) -> str:
+    """As `refusal`, whatever the node's condition: its labels and taints alone."""
     labels = node["metadata"].get("labels") or {}
     selector = pod["spec"].get("nodeSelector") or {}
     if any(labels.get(name) != value for name, value in selector.items()):

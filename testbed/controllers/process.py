@@ -8,10 +8,12 @@ from ipaddress import IPv4Network
 
 from testbed.client import Client
 from testbed.controllers.base import Controller, World
+from testbed.controllers.daemonset import DaemonSets
 from testbed.controllers.deployment import Deployments
 from testbed.controllers.endpoints import EndpointsController
 from testbed.controllers.endpointslice import EndpointSlices
 from testbed.controllers.garbage import GarbageCollector
+from testbed.controllers.job import Jobs
 from testbed.controllers.loadbalancer import LoadBalancers
 from testbed.controllers.mirroring import EndpointSliceMirroring
 from testbed.controllers.namespace import NamespaceController
@@ -19,6 +21,7 @@ from testbed.controllers.nodes import NodeLifecycle
 from testbed.controllers.podcidr import PodRanges
 from testbed.controllers.replicas import ReplicaSets, ReplicationControllers
 from testbed.controllers.scheduler import Scheduler
+from testbed.controllers.statefulset import StatefulSets
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,9 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     Deployments,
     ReplicaSets,
     ReplicationControllers,
+    DaemonSets,
+    StatefulSets,
+    Jobs,
     Scheduler,
     EndpointsController,
     EndpointSlices,

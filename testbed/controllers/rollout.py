@@ -37,12 +37,13 @@ def bounds(desired: int, strategy: Mapping[str, Any]) -> tuple[int, int]:
     if strategy.get("type") == "Recreate":
         return 0, desired
     rolling = strategy.get("rollingUpdate") or {}
-    surge = _share(rolling.get("maxSurge", "25%"), desired, math.ceil)
-    unavailable = _share(rolling.get("maxUnavailable", "25%"), desired, math.floor)
+    surge = share(rolling.get("maxSurge", "25%"), desired, math.ceil)
+    unavailable = share(rolling.get("maxUnavailable", "25%"), desired, math.floor)
     return surge, min(desired, unavailable if surge or unavailable else 1)
 
 
-def _share(value: int | str, whole: int, rounded: Any) -> int:
+def share(value: int | str, whole: int, rounded: Any = math.ceil) -> int:
+    """A number of Pods, given as such or as a percentage of the whole."""
     if isinstance(value, str) and value.endswith("%"):
         return int(rounded(int(value[:-1]) * whole / 100))
     return int(value)

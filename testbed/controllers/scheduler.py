@@ -5,8 +5,8 @@ from __future__ import annotations
 from testbed.client import ApiError, Conflict, NotFound, key_of
 from testbed.client.events import Recorder
 from testbed.controllers.base import Controller, Object, World
+from testbed.controllers.owner import is_active
 from testbed.controllers.placement import choose, explain
-from testbed.controllers.replicas import is_active
 from testbed.model.conditions import condition, transition
 from testbed.model.resources import NODES, PODS
 

@@ -1,0 +1,160 @@
+"""DaemonSets, StatefulSets and Jobs on a real cluster, watched with kubectl."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from testbed.lab.cluster import Cluster
+
+TESTBED = [sys.executable, "-m", "testbed.cli.main"]
+DEADLINE = 60.0
+
+DAEMONS = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      tolerations: [{key: node-role.kubernetes.io/control-plane, operator: Exists}]
+      containers: [{name: c, image: testbed/echo}]
+"""
+
+SET = """
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {clusterIP: None, selector: {app: db}, ports: [{port: 8080}]}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  replicas: 3
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - {name: c, image: testbed/echo, volumeMounts: [{name: data, mountPath: /mnt/data}]}
+  volumeClaimTemplates:
+    - metadata: {name: data}
+      spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+"""
+
+JOBS = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: good}
+spec:
+  completions: 4
+  parallelism: 2
+  completionMode: Indexed
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: c, image: busybox, command: [sh, -c, "echo index $JOB_COMPLETION_INDEX"]}]
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: bad}
+spec:
+  backoffLimit: 0
+  template:
+    spec: {restartPolicy: Never, containers: [{name: c, image: busybox, command: ["false"]}]}
+"""
+
+
+class Kubectl:
+    """kubectl on one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def __call__(self, *words: str, manifest: str = "") -> str:
+        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, input=manifest or None, timeout=2 * DEADLINE, check=False
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def pods(self, selector: str) -> dict[str, dict[str, Any]]:
+        items = json.loads(self("get", "pods", "-o", "json", "-l", selector))["items"]
+        return {pod["metadata"]["name"]: pod for pod in items}
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + DEADLINE
+    while not (seen := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("owners") / "state"))
+        subprocess.run([*TESTBED, "up", "--name", "owners"], check=True, capture_output=True, timeout=240)
+        yield Kubectl(Cluster.open("owners"))
+        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
+
+
+def test_a_daemon_set_has_a_pod_on_every_node_and_rolls(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", manifest=DAEMONS)
+    kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
+    pods = kubectl.pods("app=agent")
+    nodes = ["controlplane", "node01", "node02"]
+    assert sorted(pod["spec"]["nodeName"] for pod in pods.values()) == nodes
+    kubectl("set", "env", "daemonset/agent", "COLOR=blue")
+    kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
+    fresh = until(lambda: len(found := kubectl.pods("app=agent")) == 3 and found, "three daemons")
+    assert not set(fresh) & set(pods)
+    kubectl("delete", "daemonset", "agent")
+    until(lambda: not kubectl.pods("app=agent"), "daemons are left")
+
+
+def test_a_stateful_set_keeps_names_and_order(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", manifest=SET)
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
+    pods = kubectl.pods("app=db")
+    assert sorted(pods) == ["db-0", "db-1", "db-2"]
+    starts = [pods[name]["metadata"]["resourceVersion"] for name in sorted(pods)]
+    assert starts == sorted(starts, key=int), "one after the other"
+    listed = json.loads(kubectl("get", "endpoints", "db", "-o", "json"))
+    names = {each["hostname"] for each in listed["subsets"][0]["addresses"]}
+    assert names == set(pods)
+    kubectl("delete", "pod", "db-1")
+    again = until(lambda: kubectl.pods("app=db").get("db-1"), "db-1 comes back")
+    assert again["metadata"]["uid"] != pods["db-1"]["metadata"]["uid"]
+    kubectl("set", "env", "statefulset/db", "COLOR=blue")
+    kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
+    assert all(pod["spec"]["containers"][0]["env"] for pod in kubectl.pods("app=db").values())
+    kubectl("scale", "statefulset/db", "--replicas=1")
+    until(lambda: list(kubectl.pods("app=db")) == ["db-0"], "db-0 alone")
+    kubectl("delete", "statefulset,service", "db")
+    until(lambda: not kubectl.pods("app=db"), "members are left")
+
+
+def test_jobs_complete_or_fail(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", manifest=JOBS)
+    kubectl("wait", "--for=condition=Complete", "job/good", "--timeout=60s")
+    kubectl("wait", "--for=condition=Failed", "job/bad", "--timeout=60s")
+    assert "4/4" in kubectl("get", "job", "good")
+    printed = {kubectl("logs", name) for name in kubectl.pods("job-name=good")}
+    assert printed == {f"index {number}\n" for number in range(4)}
+    until(lambda: "BackoffLimitExceeded" in kubectl("describe", "job", "bad"), "no event")
+    kubectl("delete", "jobs", "--all")
+    until(lambda: not kubectl.pods("job-name"), "Pods of Jobs are left")
