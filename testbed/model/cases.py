@@ -15,20 +15,24 @@ from testbed.model.offers import (
     CALLER,
     CLIENT,
     CLOSED,
+    ENDING,
     FAR,
     FAR_INSIDE,
     FAR_LOCAL,
     FIRST,
     GUARDED,
+    HALF_ENDING,
     NEAR,
     NEAR_INSIDE,
     NEAR_LOCAL,
     NODE_PORTS,
     NONE,
     PROTOCOLS,
+    PUBLISHED,
     SECOND,
     SERVICE_PORT,
     TARGET_PORT,
+    UNREADY,
 )
 
 
@@ -145,6 +149,20 @@ RANGES: tuple[tuple[To, str, str, str, str], ...] = (
 )
 """`loadBalancerSourceRanges`: who is in, who is not, and where they do not matter. Columns as above."""
 
+CONDITIONS: tuple[tuple[To, str, str, str, str], ...] = (
+    (To.CLUSTER_IP, UNREADY, "pod", CALLER, ""),
+    (To.NODE_PORT, UNREADY, "client", CLIENT, FIRST),
+    (To.CLUSTER_IP, PUBLISHED, "same-node-pod", CALLER, ""),
+    (To.NODE_PORT, PUBLISHED, "client", CLIENT, SECOND),
+    (To.CLUSTER_IP, ENDING, "same-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, ENDING, "other-node-pod", FAR, ""),
+    (To.NODE_PORT, ENDING, "client", CLIENT, SECOND),
+    (To.CLUSTER_IP, HALF_ENDING, "pod", CALLER, ""),
+    (To.NODE_PORT, HALF_ENDING, "client", CLIENT, FIRST),
+    (To.NODE_PORT, HALF_ENDING, "client", CLIENT, SECOND),
+)
+"""Endpoints not ready, published nevertheless, or terminating: of HALF_ENDING, that on the first node is."""
+
 SPREAD = 400
 """Connections in a test of distribution: enough to tell (1/2, 1/4, 1/4) from thirds at `ERROR_RATE`."""
 
@@ -171,7 +189,7 @@ def _rows(protocol: str) -> Iterator[Case]:
         for service, source, actor, via in ABROAD:
             yield Case(to, service, source, actor, protocol, SERVICE_PORT, via)
     yield Case(To.EXTERNAL_IP, NEAR, "client", CLIENT, protocol, SERVICE_PORT, SECOND)
-    for to, service, source, actor, via in (*LOCAL_POLICY, *RANGES):
+    for to, service, source, actor, via in (*LOCAL_POLICY, *RANGES, *CONDITIONS):
         port = NODE_PORTS[service] if to is To.NODE_PORT else SERVICE_PORT
         yield Case(to, service, source, actor, protocol, port, via)
 

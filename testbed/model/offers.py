@@ -16,11 +16,16 @@ NEAR, FAR, CALLER, ALL, NONE = "near", "far", "caller", "all", "none"
 NEAR_LOCAL, FAR_LOCAL = "near-local", "far-local"
 NEAR_INSIDE, FAR_INSIDE = "near-inside", "far-inside"
 ALL_LOCAL = "all-local"
+PUBLISHED, ENDING, HALF_ENDING = "published", "ending", "half-ending"
 GUARDED, CLOSED = "guarded", "closed"
 FIRST, SECOND, CLIENT = "node01", "node02", "client"
 
 HOMES = {NEAR: FIRST, CALLER: FIRST, FAR: SECOND}
 """The backends, and the node each is on."""
+
+UNREADY = "unready"
+SERVERS = {**HOMES, UNREADY: FIRST}
+"""And one that serves and is never ready."""
 
 SERVICE_PORT = 80
 TARGET_PORT = 8080
@@ -38,16 +43,18 @@ ELSEWHERE = "203.0.113.0/24"
 
 @dataclass(frozen=True)
 class Offer:
-    """A Service. `backends`: the names of its Pods' label; `node_port` 0: it has none.
+    """A Service. `backends`: labels of its Pods; `node_port` 0: it has none.
 
-    `outside`: it has external addresses too, one for each way in. `spec`: further fields.
+    `outside`: it has external addresses too, one for each way in. `spec`: further fields. `written`: it has
+    no selector, and these Pods in these conditions are in an EndpointSlice written by hand.
     """
 
-    backends: Mapping[str, str]
+    backends: Mapping[str, str] = field(default_factory=dict)
     node_port: int = 0
     kind: str = "NodePort"
     outside: bool = False
     spec: Mapping[str, Any] = field(default_factory=dict)
+    written: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
 
 def _of(backend: str) -> dict[str, str]:
@@ -56,6 +63,10 @@ def _of(backend: str) -> dict[str, str]:
 
 LOCAL_OUTSIDE = {"externalTrafficPolicy": "Local"}
 LOCAL_INSIDE = {"internalTrafficPolicy": "Local"}
+
+READY = {"ready": True, "serving": True, "terminating": False}
+ENDS_SERVING = {"ready": False, "serving": True, "terminating": True}
+ENDS_SILENT = {"ready": False, "serving": False, "terminating": True}
 
 OFFERS: Mapping[str, Offer] = {
     NEAR: Offer(_of(NEAR), 30080, "LoadBalancer", outside=True),
@@ -71,6 +82,10 @@ OFFERS: Mapping[str, Offer] = {
     GUARDED: Offer(
         _of(FAR), 30087, "LoadBalancer", spec={"loadBalancerSourceRanges": ["172.30.0.250/32", ELSEWHERE]}
     ),
+    UNREADY: Offer(_of(UNREADY), 30090),
+    PUBLISHED: Offer(_of(UNREADY), 30091, spec={"publishNotReadyAddresses": True}),
+    ENDING: Offer(node_port=30092, written={NEAR: ENDS_SERVING, CALLER: ENDS_SILENT}),
+    HALF_ENDING: Offer(node_port=30093, spec=LOCAL_OUTSIDE, written={NEAR: ENDS_SERVING, FAR: READY}),
     CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", spec={"loadBalancerSourceRanges": [ELSEWHERE]}),
 }
 
@@ -82,10 +97,17 @@ def external_address(name: str, via: str) -> str:
     return str(WAYS[via][1 + list(OFFERS).index(name)])
 
 
-def backends_of(name: str) -> list[str]:
-    """The Pods behind Service `name`."""
-    wanted = OFFERS[name].backends
-    return [pod for pod in HOMES if wanted.items() <= {"backend": pod, "in": ALL}.items()]
+def labels_of(pod: str) -> dict[str, str]:
+    return {"backend": pod} | ({"in": ALL} if pod in HOMES else {})
+
+
+def ready_of(name: str) -> list[str]:
+    """The Pods that are ready endpoints of Service `name`."""
+    offer = OFFERS[name]
+    if offer.written:
+        return [pod for pod, conditions in offer.written.items() if conditions["ready"]]
+    candidates = SERVERS if offer.spec.get("publishNotReadyAddresses") else HOMES
+    return [pod for pod in candidates if offer.backends.items() <= labels_of(pod).items()]
 
 
 def manifest(name: str, namespace: str) -> dict[str, Any]:
@@ -96,7 +118,9 @@ def manifest(name: str, namespace: str) -> dict[str, Any]:
         | ({"nodePort": offer.node_port} if offer.node_port else {})
         for protocol in PROTOCOLS
     ]
-    spec: dict[str, Any] = {"type": offer.kind, "selector": dict(offer.backends), "ports": ports}
+    spec: dict[str, Any] = {"type": offer.kind, "ports": ports}
+    if not offer.written:
+        spec["selector"] = dict(offer.backends)
     if offer.outside:
         spec["externalIPs"] = [external_address(name, via) for via in WAYS]
     return {
@@ -104,4 +128,25 @@ def manifest(name: str, namespace: str) -> dict[str, Any]:
         "kind": "Service",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {**spec, **offer.spec},
+    }
+
+
+def written_slice(name: str, namespace: str, addresses: Mapping[str, str]) -> dict[str, Any]:
+    """The EndpointSlice of a Service that has its endpoints written by hand. `addresses` of the Pods."""
+    ports = [{"name": p.lower(), "protocol": p, "port": TARGET_PORT} for p in PROTOCOLS]
+    endpoints = [
+        {"addresses": [addresses[pod]], "nodeName": SERVERS[pod], "conditions": dict(conditions)}
+        for pod, conditions in OFFERS[name].written.items()
+    ]
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "ports": ports,
+        "endpoints": endpoints,
     }

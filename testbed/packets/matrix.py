@@ -17,11 +17,11 @@ from testbed.model.deviations import expect_in
 from testbed.model.offers import (
     CLIENT,
     FIRST,
-    HOMES,
     NODE_PORTS,
     OFFERS,
     PROTOCOLS,
     SECOND,
+    SERVERS,
     SERVICE_PORT,
     TARGET_PORT,
     external_address,
@@ -115,7 +115,7 @@ class Stage:
     def __init__(self, world: World, places: Mapping[str, Place]) -> None:
         self.world = world
         self.places = places
-        self.names = {str(places[name].sender.address): name for name in HOMES}
+        self.names = {str(places[name].sender.address): name for name in SERVERS if name in places}
         self._questions = questions(secrets.token_hex(4))
         self._open = ExitStack()
         self._sniffers: dict[str, Sniffer] = {}
@@ -172,7 +172,8 @@ class Stage:
         for sniffer in (*self._sniffers.values(), *self._leaks.values()):
             sniffer.drain()
         answers = ask_from([(self.places[one.actor].netns, one.question) for one in asked])
-        names = {CLIENT, *HOMES, *(one.actor for one in asked)} & self.places.keys()
+        pods = SERVERS.keys() & self.places.keys()
+        names = {CLIENT, *pods, *(one.actor for one in asked)} & self.places.keys()
         captured = {name: self._sniffers[name].read() for name in names}
         leaks = [
             f"a packet left {name} with the masquerade mark" for name in self._leaks if self._leaked(name)
@@ -181,7 +182,7 @@ class Stage:
         at_senders = {} if choice_only else {name: [dissect(raw) for raw in captured[name]] for name in names}
         for one, answer in zip(asked, answers, strict=True):
             token = one.question.token
-            at_backends = {n: [dissect(raw) for raw in captured[n] if token in raw] for n in HOMES}
+            at_backends = {n: [dissect(raw) for raw in captured[n] if token in raw] for n in pods}
             at_sender, at_gateway = at_senders.get(one.actor, ()), at_senders.get(CLIENT, ())
             seen = observe(one.question, answer, at_sender, at_backends, at_gateway)
             wrong = faults(one.expected, seen, one.flow, one.question, not one.flow.sender.host)

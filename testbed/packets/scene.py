@@ -11,7 +11,17 @@ from typing import Any
 from testbed.client import Client
 from testbed.errors import TestbedError
 from testbed.model.cases import BYSTANDERS
-from testbed.model.offers import ALL, HOMES, OFFERS, PROTOCOLS, TARGET_PORT, backends_of, manifest
+from testbed.model.offers import (
+    HOMES,
+    OFFERS,
+    PROTOCOLS,
+    SERVERS,
+    TARGET_PORT,
+    labels_of,
+    manifest,
+    ready_of,
+    written_slice,
+)
 from testbed.model.oracle import World
 from testbed.model.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES
 from testbed.model.topology import ClusterSpec
@@ -27,10 +37,11 @@ POLL = 0.05
 
 def deployments() -> Iterator[dict[str, Any]]:
     """One Pod each, bound to its node."""
-    for name, node in HOMES.items():
-        labels = {"backend": name, "in": ALL}
+    for name, node in SERVERS.items():
         ports = [{"containerPort": port, "protocol": p} for port in POD_PORTS for p in PROTOCOLS]
-        container = {"name": "echo", "image": "testbed/echo", "ports": ports}
+        container: dict[str, Any] = {"name": "echo", "image": "testbed/echo", "ports": ports}
+        if name not in HOMES:
+            container["readinessProbe"] = {"tcpSocket": {"port": 1}, "initialDelaySeconds": 3600}
         yield {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -39,7 +50,7 @@ def deployments() -> Iterator[dict[str, Any]]:
                 "replicas": 1,
                 "selector": {"matchLabels": {"backend": name}},
                 "template": {
-                    "metadata": {"labels": labels},
+                    "metadata": {"labels": labels_of(name)},
                     "spec": {"nodeName": node, "containers": [container]},
                 },
             },
@@ -71,7 +82,10 @@ async def _build(kubeconfig: Path, spec: ClusterSpec) -> World:
                     "the logs of kubelet and controller manager tell why"
                 )
             await asyncio.sleep(POLL)
-        return world
+        addresses = {name: pod_of(world, name)["status"]["podIP"] for name in SERVERS}
+        for name in (name for name, offer in OFFERS.items() if offer.written):
+            await client.create(ENDPOINT_SLICES, written_slice(name, NAMESPACE, addresses))
+        return await _world(client, spec)
 
 
 async def _world(client: Client, spec: ClusterSpec) -> World:
@@ -82,18 +96,18 @@ async def _world(client: Client, spec: ClusterSpec) -> World:
 
 def _missing(world: World) -> str:
     """What is not yet there, in words; "" when all is."""
-    for name in HOMES:
+    for name in SERVERS:
         if not any(_is_backend(pod, name) for pod in world.pods):
-            return f"Pod {name} is not ready"
+            return f"Pod {name} is not {'ready' if name in HOMES else 'running'}"
     for name, offer in OFFERS.items():
-        due = len(backends_of(name))
+        due = len(ready_of(name))
         ready = sum(
             endpoint.get("conditions", {}).get("ready") is True
             for piece in world.slices
             if piece["metadata"].get("labels", {}).get("kubernetes.io/service-name") == name
             for endpoint in piece.get("endpoints") or ()
         )
-        if ready != due:
+        if ready != due and not offer.written:
             return f"Service {name} has {ready} of {due} ready endpoints"
         if offer.kind == "LoadBalancer" and not any(_has_balancer(s, name) for s in world.services):
             return f"Service {name} has no load balancer address"
@@ -108,7 +122,8 @@ def _has_balancer(service: Any, name: str) -> bool:
 def _is_backend(pod: dict[str, Any] | Any, name: str) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    return ready and bool(pod["metadata"].get("labels", {}).get("backend") == name)
+    there = ready or (name not in HOMES and pod.get("status", {}).get("phase") == "Running")
+    return there and bool(pod["metadata"].get("labels", {}).get("backend") == name)
 
 
 def pod_of(world: World, name: str) -> Any:

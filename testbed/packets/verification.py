@@ -15,7 +15,7 @@ from testbed.lab.machine import Machine
 from testbed.lab.network import INTERFACE
 from testbed.lab.spec import resolve
 from testbed.model.cases import Case
-from testbed.model.offers import CLIENT, FIRST, HOMES, WAYS
+from testbed.model.offers import CLIENT, FIRST, SERVERS, WAYS
 from testbed.model.oracle import Sender, World
 from testbed.model.topology import LOAD_BALANCERS
 from testbed.packets import leftovers, scene
@@ -160,7 +160,7 @@ def _places(cluster: Cluster, world: World) -> dict[str, Place]:
     for node in cluster.spec.workers:
         machine = cluster.machine(node.name)
         found[node.name] = Place(machine.netns, Sender(node.address, node.name, host=True))
-    for name, node_name in HOMES.items():
+    for name, node_name in SERVERS.items():
         pod = scene.pod_of(world, name)
         netns = cluster.machine(node_name).pod_netns(pod)
         found[name] = Place(netns, Sender(ip_address(pod["status"]["podIP"]), node_name))

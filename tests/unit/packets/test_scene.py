@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from testbed.model.cases import CASES, To
-from testbed.model.offers import HOMES, NODE_PORTS, OFFERS, backends_of
+from testbed.model.offers import HOMES, NODE_PORTS, OFFERS, ready_of
 from testbed.model.oracle import World
 from testbed.model.topology import ClusterSpec, NodeWish, plan
 from testbed.packets import scene
@@ -21,11 +21,13 @@ def world() -> World:
     for number, deployment in enumerate(deployments, 2):
         template = deepcopy(deployment["spec"]["template"])
         ready = {"type": "Ready", "status": "True"}
-        pods.append({**template, "status": {"podIP": f"10.244.1.{number}", "conditions": [ready]}})
+        pods.append(
+            {**template, "status": {"podIP": f"10.244.1.{number}", "phase": "Running", "conditions": [ready]}}
+        )
     slices = []
     for service in scene.services():
         name = service["metadata"]["name"]
-        backends = backends_of(name)
+        backends = ready_of(name)
         slices.append(
             {
                 "metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": name}},
