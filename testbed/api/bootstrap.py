@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from testbed.api import roles
 from testbed.api.lifecycle import now
 from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
@@ -25,6 +26,8 @@ async def ensure(objects: Objects, advertised: IPv4Address | IPv6Address, port: 
     """Make what is missing, and point the `kubernetes` Service at the address and port advertised."""
     for name in SYSTEM_NAMESPACES:
         await _ensure(objects, NAMESPACES, "", {"metadata": {"name": name}})
+    for plural, obj in roles.objects():
+        await _ensure(objects, BY_ID[f"{plural}.rbac.authorization.k8s.io"].resource, "", obj)
     service_port = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": port}
     first = str(objects.addresses.network[1])
     service = {

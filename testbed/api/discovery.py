@@ -10,7 +10,6 @@ from testbed.model.resources import Resource
 
 Object = dict[str, Any]
 
-VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 AGGREGATED = "apidiscovery.k8s.io"
 VERSION: Object = {
     # The version of the API that is spoken; clients choose their behaviour by it.
@@ -32,6 +31,7 @@ SUBRESOURCES: dict[str, tuple[Resource | None, tuple[str, ...]]] = {
     "finalize": (None, ("update",)),
     "binding": (Resource("", "v1", "bindings", "Binding"), ("create",)),
     "log": (None, ("get",)),
+    "token": (Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest"), ("create",)),
     "exec": (Resource("", "v1", "pods", "PodExecOptions"), ("create", "get")),
     "portforward": (Resource("", "v1", "pods", "PodPortForwardOptions"), ("create", "get")),
 }
@@ -102,7 +102,7 @@ def kinds(group_name: str, version: str) -> Object | None:
             "singularName": resource.singular,
             "namespaced": resource.namespaced,
             "kind": resource.kind,
-            "verbs": list(VERBS),
+            "verbs": list(kind.verbs),
         }
         if resource.short_names:
             entry["shortNames"] = list(resource.short_names)
@@ -159,7 +159,7 @@ def _aggregated_kind(kind: Kind) -> Object:
         "responseKind": _response_kind(resource),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
-        "verbs": list(VERBS),
+        "verbs": list(kind.verbs),
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)

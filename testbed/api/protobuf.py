@@ -60,7 +60,31 @@ _SOURCE = {
     "ContainerPort": "1 name text, 2 hostPort number, 3 containerPort number, 4 protocol text, 5 hostIP text",
     "EnvVar": "1 name text, 2 value text",
     "ResourceRequirements": "1 limits amounts, 2 requests amounts",
+    "TokenRequest": "1 metadata ObjectMeta, 2 spec TokenRequestSpec, 3 status TokenRequestStatus",
+    "TokenRequestSpec": "1 audiences texts, 3 boundObjectRef BoundObject, 4 expirationSeconds number?",
+    "TokenRequestStatus": "2 expirationTimestamp time",
+    "BoundObject": "1 kind text, 2 apiVersion text, 3 name text, 4 uid text",
+    "SelfSubjectReview": "1 metadata ObjectMeta, 2 status UserInfoStatus",
+    "UserInfoStatus": "1 userInfo Nothing",
+    "SelfSubjectRulesReview": "1 metadata ObjectMeta, 2 spec RulesSpec, 3 status Nothing",
+    "RulesSpec": "1 namespace text",
+    "SelfSubjectAccessReview": "1 metadata ObjectMeta, 2 spec AccessSpec, 3 status Nothing",
+    "AccessSpec": "1 resourceAttributes Attributes, 2 nonResourceAttributes PathAttributes",
+    "Attributes": "1 namespace text, 2 verb text, 3 group text, 4 version text, 5 resource text, "
+    "6 subresource text, 7 name text",
+    "PathAttributes": "1 path text, 2 verb text",
+    "Role": "1 metadata ObjectMeta, 2 rules [PolicyRule]",
+    "ClusterRole": "1 metadata ObjectMeta, 2 rules [PolicyRule]",
+    "PolicyRule": "1 verbs texts, 2 apiGroups texts, 3 resources texts, 4 resourceNames texts, "
+    "5 nonResourceURLs texts",
+    "RoleBinding": "1 metadata ObjectMeta, 2 subjects [Subject], 3 roleRef RoleRef",
+    "ClusterRoleBinding": "1 metadata ObjectMeta, 2 subjects [Subject], 3 roleRef RoleRef",
+    "Subject": "1 kind text, 2 apiGroup text, 3 name text, 4 namespace text",
+    "RoleRef": "1 apiGroup text, 2 kind text, 3 name text",
+    "Eviction": "1 metadata ObjectMeta, 2 deleteOptions DeleteOptions",
+    "DeleteOptions": "1 gracePeriodSeconds number?, 4 propagationPolicy text, 5 dryRun texts",
 }
+_RBAC = "rbac.authorization.k8s.io/v1"
 _KINDS = {
     ("v1", "Namespace"),
     ("v1", "ConfigMap"),
@@ -69,6 +93,10 @@ _KINDS = {
     ("v1", "Service"),
     ("apps/v1", "Deployment"),
     ("batch/v1", "Job"),
+    *((_RBAC, kind) for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")),
+    *(("authorization.k8s.io/v1", f"SelfSubject{kind}Review") for kind in ("Access", "Rules")),
+    *(("authentication.k8s.io/v1", kind) for kind in ("SelfSubjectReview", "TokenRequest")),
+    ("policy/v1", "Eviction"),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.api import cluster, columns, pods, rules, services, workloads
+from testbed.api import cluster, columns, pods, policy, rules, services, workloads
 from testbed.api.cells import Column
 from testbed.api.rules import Errors, NameRule
 from testbed.model import resources
@@ -23,6 +23,9 @@ def _no_errors(obj: Object, old: Object | None) -> Errors:
     return []
 
 
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
 @dataclass(frozen=True)
 class Kind:
     """How the server treats a kind.
@@ -31,6 +34,7 @@ class Kind:
     the paths that field selectors may use besides name and namespace. `spec` kinds count changes in
     metadata.generation; `status` kinds have a status subresource, and a create starts with `first_status`
     (None: the creator's own status is kept). `atomic` names lists that a strategic merge replaces whole.
+    A kind that can only be created is a question: it is answered, not stored.
     `stored_as`: the kind whose objects these are, in other words; `renames` says which field is called what.
     """
 
@@ -44,6 +48,7 @@ class Kind:
     status: bool = False
     first_status: Mapping[str, Any] | None = field(default_factory=dict)
     subresources: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = VERBS
     atomic: tuple[str, ...] = ()
     stored_as: Resource | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -139,7 +144,7 @@ KINDS: tuple[Kind, ...] = (
         cluster.secret_errors,
         fields=("type",),
     ),
-    Kind(resources.SERVICE_ACCOUNTS, columns.SERVICE_ACCOUNTS),
+    Kind(resources.SERVICE_ACCOUNTS, columns.SERVICE_ACCOUNTS, subresources=("token",)),
     Kind(resources.EVENTS, columns.EVENTS, cluster.event_defaults, fields=CORE_EVENT_FIELDS),
     Kind(
         Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",)),
@@ -221,6 +226,25 @@ KINDS: tuple[Kind, ...] = (
         status=True,
     ),
     Kind(resources.LEASES, columns.LEASES),
+    *(
+        Kind(each, columns.AGED, validate=policy.role_errors, name_rule=rules.path_segment)
+        for each in (resources.ROLES, resources.CLUSTER_ROLES)
+    ),
+    *(
+        Kind(each, columns.BINDINGS, policy.binding_defaults, policy.binding_errors, rules.path_segment)
+        for each in (resources.ROLE_BINDINGS, resources.CLUSTER_ROLE_BINDINGS)
+    ),
+    *(
+        Kind(Resource(group, "v1", f"{kind.lower()}s", kind, namespaced=local), verbs=("create",))
+        for group, kind, local in (
+            ("authorization.k8s.io", "SelfSubjectAccessReview", False),
+            ("authorization.k8s.io", "SubjectAccessReview", False),
+            ("authorization.k8s.io", "LocalSubjectAccessReview", True),
+            ("authorization.k8s.io", "SelfSubjectRulesReview", False),
+            ("authentication.k8s.io", "SelfSubjectReview", False),
+            ("authentication.k8s.io", "TokenReview", False),
+        )
+    ),
 )
 
 BY_ID: Mapping[str, Kind] = {kind.id: kind for kind in KINDS if not kind.stored_as}

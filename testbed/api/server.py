@@ -18,17 +18,20 @@ import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from testbed.api import bootstrap, expiry, paths, podlog, streams
-from testbed.api.auth import Authenticator, User, authorize, authorize_path
+from testbed.api import bootstrap, expiry, nodes, paths, podlog, streams
+from testbed.api.auth import Authenticator, User
 from testbed.api.calls import Call, parse_path, verb_of
 from testbed.api.journal import SQLiteJournal
 from testbed.api.kubelets import Kubelets
 from testbed.api.objects import Objects
+from testbed.api.rbac import Attributes, Rbac
 from testbed.api.registry import index
+from testbed.api.reviews import Reviews
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.status import StatusError, internal, method_not_allowed, no_such_path, too_large
 from testbed.api.store import Store
 from testbed.api.table import negotiate
+from testbed.api.tokens import Tokens
 from testbed.api.verbs import Verbs
 from testbed.api.watching import Watches
 from testbed.errors import UsageError
@@ -56,6 +59,7 @@ class Settings:
     client_ca: Path | None = None
     kubelet_certificate: Path | None = None
     kubelet_key: Path | None = None
+    signing_key: Path | None = None
     bind_address: str = "0.0.0.0"
     port: int = API_PORT
     listen_fds: Sequence[int] = ()
@@ -112,7 +116,10 @@ class Server:
         self.kubelets = Kubelets(self.objects, settings.kubelet_certificate, settings.kubelet_key)
         self.verbs = Verbs(self.objects)
         self.watches = Watches(self.store)
-        self.authenticator = Authenticator(settings.tokens)
+        self.rbac = Rbac(self.store)
+        self.tokens = Tokens(self.store, settings.signing_key)
+        self.reviews = Reviews(self.rbac, self.tokens)
+        self.authenticator = Authenticator(settings.tokens, self.tokens.user)
 
     async def run(self) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -154,13 +161,15 @@ class Server:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         headers, url = request.headers, request.rel_url
         user = self.authenticator.identify(request.transport, headers.get("Authorization", ""))
+        user = self.rbac.impersonated(user, headers)
         target = parse_path(url.raw_path)
         if target is None:
             return self._other_path(request, user)
         query = url.query
         verb = verb_of(request.method, target, query)
         kind = target.kind.resource
-        authorize(user, verb, kind, target.namespace, target.name, target.subresource)
+        place = (kind.group, kind.plural, target.subresource, target.namespace, target.name)
+        self.rbac.authorize(user, Attributes(verb, *place), kind)
         if target.subresource == "log" and verb == "get":
             return await podlog.serve(self.kubelets, request, target.key, query)
         if kind is PODS and target.subresource in streams.PROTOCOLS and verb in ("get", "create"):
@@ -168,6 +177,13 @@ class Server:
         body = await request.read() if request.body_exists else b""
         form = negotiate(headers.get("Accept", ""))
         call = Call(target, verb, query, form, body, request.content_type if body else "")
+        nodes.restrict(self.store, user, verb, target, call.document)
+        if verb == "create" and target.kind.verbs == ("create",):
+            answer = self.reviews.answer(user, kind.kind, target.namespace, call.document())
+            return _json(201, orjson.dumps(answer))
+        if verb == "create" and target.subresource == "token":
+            account = self.objects.find(target.kind, target.key).decode()
+            return _json(201, orjson.dumps(self.tokens.issue(account, call.document())))
         if verb == "watch":
             return await self.watches.serve(request, call)
         code, data = await self.verbs.handle(call)
@@ -179,7 +195,7 @@ class Server:
 
     def _other_path(self, request: web.BaseRequest, user: User) -> web.Response:
         path = request.path
-        authorize_path(user, path)
+        self.rbac.authorize_path(user, "get" if request.method == "HEAD" else request.method.lower(), path)
         if request.method not in ("GET", "HEAD"):
             raise no_such_path() if path.startswith("/api") else method_not_allowed()
         own = f"{self.settings.advertise}:{self.settings.port}"

@@ -70,6 +70,8 @@ class Verbs:
 
     async def handle(self, call: Call) -> Answer:
         target = call.target
+        if not target.subresource and call.verb not in target.kind.verbs:
+            raise method_not_allowed()
         if target.subresource:
             known = (*target.kind.subresources, *(["status"] if target.kind.status else []))
             if target.subresource not in known:

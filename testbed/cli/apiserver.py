@@ -52,9 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--token-auth-file", type=Path, metavar="FILE", help="bearer tokens: token,user,uid,groups")
     add("--kubelet-client-certificate", type=Path, metavar="FILE", help="shown to kubelets")
     add("--kubelet-client-key", type=Path, metavar="FILE", help="its key")
-    add("--service-account-key-file", type=Path, metavar="FILE", help="public key of service-account tokens")
+    add("--service-account-key-file", type=Path, metavar="FILE", help="accepted; the signing key has it too")
+    add("--service-account-signing-key-file", type=Path, metavar="FILE", help="signs service-account tokens")
     add("--event-ttl", default="1h", metavar="DURATION", help="how long Events last (default: %(default)s)")
-    add("--authorization-mode", default="", metavar="MODES", help="accepted; the server has one mode")
+    add("--authorization-mode", default="", metavar="MODES", help="accepted; it is Node,RBAC")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,6 +103,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         client_ca=args.client_ca_file,
         kubelet_certificate=args.kubelet_client_certificate,
         kubelet_key=args.kubelet_client_key,
+        signing_key=args.service_account_signing_key_file,
         bind_address=args.bind_address,
         port=args.secure_port,
         listen_fds=args.listen_fd,

@@ -23,6 +23,8 @@ class Access:
     server: str
     tls: ssl.SSLContext | None
     token: str = ""
+    authority: str = ""
+    """The certificates that the server is checked by, PEM."""
 
 
 def load(path: str | Path) -> Access:
@@ -34,10 +36,11 @@ def load(path: str | Path) -> Access:
         cluster = _named(document, "clusters", str(context["cluster"]))["cluster"]
         user = _named(document, "users", str(context["user"]))["user"] or {}
         server = str(cluster["server"]).rstrip("/")
-        tls = _tls(cluster, user, file.parent) if server.startswith("https:") else None
+        authority = _content(cluster, "certificate-authority", file.parent).decode()
+        tls = _tls(authority, cluster, user, file.parent) if server.startswith("https:") else None
     except (OSError, yaml.YAMLError, KeyError, TypeError, binascii.Error, ssl.SSLError) as error:
         raise UsageError(f"kubeconfig {file}: {str(error).splitlines()[0]}; give a readable one") from None
-    return Access(server, tls, str(user.get("token") or ""))
+    return Access(server, tls, str(user.get("token") or ""), authority)
 
 
 def _named(document: Mapping[str, Any], section: str, name: str) -> dict[str, Any]:
@@ -54,9 +57,8 @@ def _content(section: Mapping[str, Any], key: str, folder: Path) -> bytes:
     return (folder / section[key]).read_bytes() if section.get(key) else b""
 
 
-def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path) -> ssl.SSLContext:
-    authority = _content(cluster, "certificate-authority", folder)
-    context = ssl.create_default_context(cadata=authority.decode() or None)
+def _tls(authority: str, cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=authority or None)
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

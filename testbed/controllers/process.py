@@ -21,6 +21,7 @@ from testbed.controllers.nodes import NodeLifecycle
 from testbed.controllers.podcidr import PodRanges
 from testbed.controllers.replicas import ReplicaSets, ReplicationControllers
 from testbed.controllers.scheduler import Scheduler
+from testbed.controllers.serviceaccounts import NamespaceContents
 from testbed.controllers.statefulset import StatefulSets
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     PodRanges,
     NodeLifecycle,
     NamespaceController,
+    NamespaceContents,
     GarbageCollector,
 )
 

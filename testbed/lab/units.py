@@ -31,6 +31,7 @@ def apiserver(spec: ClusterSpec, state: Path, listen_fd: int) -> Process:
         "kubelet-client-certificate": pki / "apiserver-kubelet-client.crt",
         "kubelet-client-key": pki / "apiserver-kubelet-client.key",
         "service-account-key-file": pki / "sa.pub",
+        "service-account-signing-key-file": pki / "sa.key",
         "db": state / "apiserver.db",
         "listen-fd": listen_fd,
     }

@@ -76,6 +76,12 @@ STATEFUL_SETS = Resource(
 JOBS = Resource("batch", "v1", "jobs", "Job", categories=("all",))
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
+_RBAC = "rbac.authorization.k8s.io"
+ROLES = Resource(_RBAC, "v1", "roles", "Role")
+ROLE_BINDINGS = Resource(_RBAC, "v1", "rolebindings", "RoleBinding")
+CLUSTER_ROLES = Resource(_RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDINGS = Resource(_RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
+
 ALL: tuple[Resource, ...] = (
     PODS,
     SERVICES,
@@ -94,4 +100,8 @@ ALL: tuple[Resource, ...] = (
     STATEFUL_SETS,
     JOBS,
     LEASES,
+    ROLES,
+    ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    CLUSTER_ROLE_BINDINGS,
 )

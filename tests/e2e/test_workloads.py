@@ -210,3 +210,16 @@ def test_a_namespace_takes_everything_with_it(kubectl: Kubectl) -> None:
     kubectl("delete", "namespace", "short-lived", "--timeout=60s")
     assert "short-lived" not in kubectl("get", "namespaces")
     assert kubectl("get", "pods,replicasets,endpointslices", "-n", "short-lived") == ""
+
+
+def test_every_namespace_has_an_account_and_the_authority_to_trust(kubectl: Kubectl) -> None:
+    namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: furnished}\n"
+    kubectl("apply", "-f", "-", manifest=namespace)
+    has = ("get", "-n", "furnished", "-o", "name", "configmaps,serviceaccounts")
+    wanted = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+    until(lambda: set(kubectl(*has).split()) == wanted, "the contents of the namespace")
+    kubectl("delete", "-n", "furnished", "configmap/kube-root-ca.crt", "serviceaccount/default")
+    until(lambda: set(kubectl(*has).split()) == wanted, "they come back")
+    told = kubectl("get", "-n", "furnished", "-o", "yaml", "configmap/kube-root-ca.crt")
+    assert "BEGIN CERTIFICATE" in told
+    kubectl("delete", "namespace", "furnished", "--timeout=60s")
