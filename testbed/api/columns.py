@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from testbed.api.cells import NONE, UNKNOWN, Column, age, at, condition, duration, joined, selector
+from testbed.api.initstate import init_status
 
 Object = dict[str, Any]
 
@@ -45,7 +46,7 @@ def _pod_status(pod: Object) -> str:
             )
     if pod["metadata"].get("deletionTimestamp"):
         return "Unknown" if status.get("reason") == "NodeLost" else "Terminating"
-    return reason
+    return init_status(pod) or reason
 
 
 def _restarts(pod: Object) -> str:
@@ -303,11 +304,3 @@ EVENTS = (
 )
 LEASES = (NAME, Column("Holder", at("spec.holderIdentity")), AGE)
 PLAIN = (NAME, AGE)
-AGED = (NAME, Column("Created At", at("metadata.creationTimestamp")))
-
-
-def _role(binding: Object) -> str:
-    return f"{binding['roleRef']['kind']}/{binding['roleRef']['name']}"
-
-
-BINDINGS = (NAME, Column("Role", _role), AGE)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,19 +13,26 @@ from testbed.errors import TestbedError
 from testbed.model.conditions import timestamp
 from testbed.model.resources import PODS
 from testbed.node.cni import CniError
+from testbed.node.ending import clean, grace_of, stop
 from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
-from testbed.node.launch import Node, fill_volumes, log_directory, process_of
+from testbed.node.launch import Node, fill_volumes, process_of
 from testbed.node.process import Status
 from testbed.node.references import MissingReference
 from testbed.node.sandbox import Attached
-from testbed.node.status import Container, pod_status, same_conditions, will_restart
+from testbed.node.status import (
+    Container,
+    containers_of,
+    initializing,
+    pod_status,
+    same_conditions,
+    will_restart,
+)
 from testbed.node.volumes import MountError
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
-DEFAULT_GRACE = 30
 FIRST_BACKOFF, LONGEST_BACKOFF, FORGIVEN_AFTER = 10.0, 300.0, 600.0
 """Seconds, as the kubelet's: the first restart is at once, then 10 s, 20 s, … 300 s."""
 STATUS_PATIENCE = 0.3
@@ -49,7 +54,7 @@ class PodWorker:
         self.node = node
         self.pod = pod
         self.uid = str(pod["metadata"]["uid"])
-        self.containers = [Container(spec) for spec in pod["spec"]["containers"]]
+        self.containers = containers_of(pod)
         self._wake = asyncio.Event()
         self._gone = False
         self._attached: Attached | None = None
@@ -122,16 +127,26 @@ class PodWorker:
         if self._attached is None:
             return
         fresh = []
-        for each in self.containers:
+        for each in self._turn():
             if each.process is not None and not each.running and each.restart_at is None:
                 await self._plan_restart(each)
             due = each.restart_at is not None and _now() >= each.restart_at
             if not self._ending() and (due or (each.process is None and each.restart_at is None)):
                 await self._start(each)
-            if each.running and each.name not in self._health:
+            if each.running and each.watched and each.name not in self._health:
                 fresh.append(self._watch(each))
         if fresh:
             await asyncio.wait(fresh, timeout=STATUS_PATIENCE)
+
+    def _turn(self) -> list[Container]:
+        """The containers whose turn it is: the first that has to come before others, or all of them.
+
+        Sidecars that are up stay in the care of the agent all the while.
+        """
+        first = initializing(self.containers)
+        if first is None:
+            return [each for each in self.containers if not each.initial or each.sidecar]
+        return [each for each in self.containers if each is first or (each.sidecar and each.process)]
 
     async def _set_up(self) -> None:
         try:
@@ -150,7 +165,7 @@ class PodWorker:
 
     async def _plan_restart(self, each: Container) -> None:
         assert each.process
-        if not will_restart(self.pod, each.process.exit_code or 0):
+        if not will_restart(self.pod, each):
             return
         ran = (each.process.finished or each.process.started) - each.process.started
         self._back_off(each, "CrashLoopBackOff", 0 if ran > FORGIVEN_AFTER else each.attempt)
@@ -243,54 +258,11 @@ class PodWorker:
     async def _end(self) -> None:
         for each in self.containers:
             self._unwatch(each)
-        await self._stop(0 if self._gone else self._grace())
-        while not await self._clean():
+        grace = 0 if self._gone else grace_of(self.pod)
+        await stop(self.node.runtime, self.containers, grace, self._wake, lambda: self._gone)
+        while not await clean(self.node, self.pod, not self._gone):
             await asyncio.sleep(RETRY)
         self._say("ended")
-
-    def _grace(self) -> int:
-        metadata, spec = self.pod["metadata"], self.pod["spec"]
-        grace = metadata.get("deletionGracePeriodSeconds")
-        return int(grace if grace is not None else spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE))
-
-    async def _stop(self, grace: float) -> None:
-        """Ask the containers to end, wait for it, then have the kernel end them."""
-        for each in self.containers:
-            if each.running and each.process:
-                number = signal.Signals[each.program.stop_signal if each.program else "SIGTERM"]
-                with contextlib.suppress(TestbedError):
-                    await self.node.runtime.signal(each.process.id, number if grace else signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(grace, 1)):
-                while any(each.running for each in self.containers):
-                    self._wake.clear()
-                    await self._wake.wait()
-                    if self._gone and grace:
-                        break
-        for each in self.containers:
-            if each.process:
-                with contextlib.suppress(TestbedError):
-                    await self.node.runtime.remove(each.process.id)
-
-    async def _clean(self) -> bool:
-        """Take the sandbox down and let the API forget the Pod. False when that must be tried again."""
-        metadata = self.pod["metadata"]
-        try:
-            await self.node.sandboxes.remove(self.uid)
-            shutil.rmtree(log_directory(self.pod), ignore_errors=True)
-            if not self._gone:
-                await self.node.client.delete(
-                    PODS, metadata["name"], metadata["namespace"], grace_period=0, uid=self.uid
-                )
-        except NotFound:
-            return True
-        except CniError as error:
-            await self.node.events.warn(self.pod, "FailedKillPod", str(error))
-            return False
-        except (ApiError, OSError) as error:
-            log.warning("end of %s/%s: %s", metadata["namespace"], metadata["name"], error)
-            return isinstance(error, ApiError) and error.code == 409  # the name is another Pod's by now
-        return True
 
 
 def _now() -> float:

@@ -27,6 +27,24 @@ class Container:
     up: bool = False
     waiting: tuple[str, str] = ("ContainerCreating", "")
     restart_at: float | None = None
+    initial: bool = False
+
+    @property
+    def sidecar(self) -> bool:
+        """An init container that is to run on (KEP-753)."""
+        return self.initial and self.spec.get("restartPolicy") == "Always"
+
+    @property
+    def watched(self) -> bool:
+        """Whether it is one that serves: it is probed, and may be ready."""
+        return not self.initial or self.sidecar
+
+    @property
+    def passed(self) -> bool:
+        """Whether what comes after this init container may start."""
+        if self.sidecar:
+            return self.up and self.running
+        return self.process is not None and self.process.exit_code == 0
 
     @property
     def name(self) -> str:
@@ -54,7 +72,7 @@ class Container:
             "name": self.name,
             "image": image,
             "imageID": f"testbed://{image}",
-            "ready": self.ready and self.running,
+            "ready": (self.ready and self.running) if self.watched else self.passed,
             "started": self.up and self.running,
             "restartCount": self.attempt,
             "state": self.state(),
@@ -63,11 +81,31 @@ class Container:
         return made | ({"containerID": f"testbed://{self.process.id}"} if self.process else {})
 
 
+def containers_of(pod: Object) -> list[Container]:
+    """The init containers in order, then the others."""
+    spec = pod["spec"]
+    first = [Container(each, initial=True) for each in spec.get("initContainers") or ()]
+    return first + [Container(each) for each in spec["containers"]]
+
+
+def initializing(containers: Sequence[Container]) -> Container | None:
+    """The init container that holds up the rest; None when there is none, or the rest has begun."""
+    if any(each.process for each in containers if not each.initial):
+        return None
+    return next((each for each in containers if each.initial and not each.passed), None)
+
+
 def pod_status(
-    pod: Object, containers: Sequence[Container], host_ip: str, pod_ip: str, started: str
+    pod: Object, everything: Sequence[Container], host_ip: str, pod_ip: str, started: str
 ) -> Object:
     """The whole status of a Pod whose network is up when `pod_ip` is set."""
-    phase = _phase(pod, containers)
+    initial = [each for each in everything if each.initial]
+    containers = [each for each in everything if not each.initial]
+    held_up = initializing(everything)
+    if held_up:
+        for each in containers:
+            each.waiting = ("PodInitializing", "")
+    phase = _phase(pod, everything)
     done = phase in ("Succeeded", "Failed")
     unready = [each.name for each in containers if not (each.ready and each.running)]
     reason = "PodCompleted" if phase == "Succeeded" else "ContainersNotReady" if unready else ""
@@ -76,7 +114,7 @@ def pod_status(
         "phase": phase,
         "conditions": [
             transition(pod, "PodReadyToStartContainers", bool(pod_ip)),
-            transition(pod, "Initialized", True),
+            _initialized(pod, initial, held_up),
             transition(pod, "Ready", not unready, reason, message),
             transition(pod, "ContainersReady", not unready, reason, message),
             transition(pod, "PodScheduled", True),
@@ -84,10 +122,19 @@ def pod_status(
         "hostIP": host_ip,
         "hostIPs": [{"ip": host_ip}],
         "startTime": started,
+        **({"initContainerStatuses": [each.status() for each in initial]} if initial else {}),
         "containerStatuses": [each.status() for each in containers],
         "qosClass": (pod.get("status") or {}).get("qosClass") or "BestEffort",
     }
     return status | ({"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]} if pod_ip else {})
+
+
+def _initialized(pod: Object, initial: Sequence[Container], held_up: Container | None) -> Object:
+    if held_up is None:
+        return transition(pod, "Initialized", True)
+    names = " ".join(each.name for each in initial if not each.passed)
+    message = f"containers with incomplete status: [{names}]"
+    return transition(pod, "Initialized", False, "ContainersNotInitialized", message)
 
 
 def same_conditions(status: Object, pod: Object) -> bool:
@@ -99,20 +146,28 @@ def same_conditions(status: Object, pod: Object) -> bool:
     return wanted <= held
 
 
-def will_restart(pod: Object, exit_code: int) -> bool:
+def will_restart(pod: Object, container: Container) -> bool:
     """Whether a container that ended is started again, by the Pod's restartPolicy."""
     policy = pod["spec"].get("restartPolicy", "Always")
+    exit_code = (container.process.exit_code or 0) if container.process else 0
+    if container.initial:
+        return container.sidecar or (exit_code != 0 and policy != "Never")
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
-def _phase(pod: Object, containers: Sequence[Container]) -> str:
+def _phase(pod: Object, everything: Sequence[Container]) -> str:
+    held_up = initializing(everything)
+    if held_up:
+        ended = held_up.process is not None and not held_up.running
+        return "Failed" if ended and not will_restart(pod, held_up) else "Pending"
+    containers = [each for each in everything if not each.initial]
     if all(each.process is None and not each.previous for each in containers):
         return "Pending"
     for each in containers:
         if each.process is None or each.running or each.restart_at is not None:
             return "Running"
     codes = [each.process.exit_code or 0 for each in containers if each.process]
-    if any(will_restart(pod, code) for code in codes):
+    if any(will_restart(pod, each) for each in containers):
         return "Running"
     return "Failed" if any(codes) else "Succeeded"
 

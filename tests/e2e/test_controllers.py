@@ -1,4 +1,4 @@
-"""DaemonSets, StatefulSets and Jobs on a real cluster, watched with kubectl."""
+"""DaemonSets, StatefulSets, Jobs and init containers on a real cluster, watched with kubectl."""
 
 from __future__ import annotations
 
@@ -73,6 +73,30 @@ spec:
   backoffLimit: 0
   template:
     spec: {restartPolicy: Never, containers: [{name: c, image: busybox, command: ["false"]}]}
+"""
+
+STEPS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: steps}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes: [{name: notes, emptyDir: {}}]
+  initContainers:
+    - name: first
+      image: busybox
+      command: [sh, -c, "echo first >> /mnt/notes/all; until [ -f /mnt/notes/go ]; do sleep 0.1; done"]
+      volumeMounts: [{name: notes, mountPath: /mnt/notes}]
+    - {name: side, image: testbed/echo, restartPolicy: Always}
+    - name: second
+      image: busybox
+      command: [sh, -c, "curl -sf http://127.0.0.1:8080/ > /dev/null && echo second >> /mnt/notes/all"]
+      volumeMounts: [{name: notes, mountPath: /mnt/notes}]
+  containers:
+    - name: main
+      image: busybox
+      command: [sh, -c, "cat /mnt/notes/all; sleep 1000"]
+      volumeMounts: [{name: notes, mountPath: /mnt/notes}]
 """
 
 
@@ -158,3 +182,15 @@ def test_jobs_complete_or_fail(kubectl: Kubectl) -> None:
     until(lambda: "BackoffLimitExceeded" in kubectl("describe", "job", "bad"), "no event")
     kubectl("delete", "jobs", "--all")
     until(lambda: not kubectl.pods("job-name"), "Pods of Jobs are left")
+
+
+def test_init_containers_come_before_the_others_in_order(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", manifest=STEPS)
+    until(lambda: "Init:0/3" in kubectl("get", "pod", "steps"), "no Init:0/3")
+    pod = json.loads(kubectl("get", "pod", "steps", "-o", "json"))
+    place = f"/var/lib/kubelet/pods/{pod['metadata']['uid']}/volumes/notes/go"
+    kubectl.cluster.machine(pod["spec"]["nodeName"]).run(["touch", place])
+    kubectl("wait", "--for=condition=Ready", "pod/steps", "--timeout=60s")
+    assert kubectl("logs", "steps", "-c", "main") == "first\nsecond\n"
+    assert "Running" in kubectl("get", "pod", "steps")
+    kubectl("delete", "pod", "steps")
