@@ -8,6 +8,7 @@ from testbed.controllers.backends import address, by_ports, endpoint, families
 from testbed.controllers.base import Object, World, owned_by
 from testbed.controllers.endpoints import HEADLESS, SelectorController
 from testbed.controllers.slices import Group, fit
+from testbed.controllers.triggers import LAST_CHANGE, TriggerTimes
 from testbed.model.resources import ENDPOINT_SLICES, NODES, SERVICES
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -31,11 +32,13 @@ class EndpointSlices(SelectorController):
         super().__init__(world)
         self.slices = world.index(ENDPOINT_SLICES, "selector", lambda each: slice_owner(MANAGER, each))
         self.watch(ENDPOINT_SLICES, lambda each: slice_owner(MANAGER, each))
+        self.triggers = TriggerTimes()
         world.informer(NODES)
 
     async def sync(self, key: str) -> None:
         service = self.service(key)
         if service is None or service["metadata"].get("deletionTimestamp"):
+            self.triggers.forget(key)
             return  # the slices have an owner and go with it
         if not service["spec"].get("selector") or service["spec"].get("type") == "ExternalName":
             return
@@ -49,12 +52,14 @@ class EndpointSlices(SelectorController):
             "labels": labels,
             "ownerReferences": [owned_by(service, SERVICES)],
         }
-        await write_slices(self.world, self.slices[key], self._groups(service), metadata)
+        pods = self.selected(service)
+        if changed := self.triggers.next(key, service, pods):
+            metadata["annotations"] = {LAST_CHANGE: changed}
+        await write_slices(self.world, self.slices[key], self._groups(service, pods), metadata)
 
-    def _groups(self, service: Object) -> list[Group]:
+    def _groups(self, service: Object, pods: Sequence[Object]) -> list[Group]:
         nodes = self.world.informer(NODES).store
         zones = {name: (node["metadata"].get("labels") or {}).get(ZONE, "") for name, node in nodes.items()}
-        pods = self.selected(service)
         groups = []
         for family in families(service):
             here = [pod for pod in pods if address(pod, family)]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from testbed.controllers.triggers import LAST_CHANGE
+
 Object = dict[str, Any]
 
 MOST_ENDPOINTS = 100
@@ -43,7 +45,8 @@ def fit(held: Sequence[Object], groups: Sequence[Group], metadata: Object) -> Ch
     """What to write so that the `held` slices become the `groups`.
 
     An endpoint stays in the slice it is in; a new one goes where there is room, so that one changed
-    endpoint touches one slice. `metadata` is that of a new slice; its labels are kept on old ones too.
+    endpoint touches one slice. `metadata` is that of a new slice; its labels are kept on old ones too, and
+    the time of the change is that of the slices which it touches.
     """
     changes = Changes()
     by_key: dict[str, list[Object]] = {}
@@ -73,13 +76,18 @@ def _fit_group(held: list[Object], group: Group, metadata: Object, changes: Chan
         if not endpoints and (group.endpoints or len(held) > 1):
             changes.delete.append(each)
         elif endpoints != (each.get("endpoints") or []) or not same_labels:
-            changes.update.append(
-                {**each, "metadata": {**each["metadata"], "labels": labels}, "endpoints": endpoints}
-            )
+            touched = {**each["metadata"], "labels": labels, "annotations": _annotations(each, metadata)}
+            changes.update.append({**each, "metadata": touched, "endpoints": endpoints})
     first = not held and not group.endpoints  # a Service without endpoints has one empty slice
     while rest or first:
         changes.create.append(_slice(metadata, group, rest[:MOST_ENDPOINTS]))
         rest, first = rest[MOST_ENDPOINTS:], False
+
+
+def _annotations(held: Object, metadata: Object) -> Object:
+    kept = dict(held["metadata"].get("annotations") or {})
+    kept.pop(LAST_CHANGE, None)  # of an earlier change
+    return kept | (metadata.get("annotations") or {})
 
 
 def _identity(endpoint: Object) -> str:
