@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from testbed.bench.measures import DIRECT, MEASURES
 from testbed.bench.record import Results, Run
 from testbed.bench.statistics import SEED, Interval, Resampled, ratio, resample
-from testbed.bench.summary import ENVIRONMENTS, micros, times
+from testbed.bench.summary import ENVIRONMENTS, times
 from testbed.bench.tables import Table
+from testbed.bench.units import INSTRUCTIONS, unit
 from testbed.errors import UsageError
 
 SAME = ("engine", "kernel", "processor", "iptables")
 """Facts that must agree; another kernel is another experiment."""
+
+
+DRIFT = "the same, × direct"
+REPEATS = 0.005
+"""Under the instruction clock two runs of the same thing differ by less than this; see docs/measuring.md."""
 
 
 def comparable(before: Results, after: Results) -> list[tuple[Run, Run]]:
@@ -42,6 +48,8 @@ def differing(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 def tables(old: Run, new: Run) -> list[Table]:
     """For each measure both have: medians, their ratio, and that ratio with the drift of direct taken out."""
     name = ENVIRONMENTS.get(new.environment, new.environment)
+    of, counted = unit(new.environment), new.environment == INSTRUCTIONS
+    shown = percent if counted else times
     found = []
     for measure in (measure for measure in old.measures if measure in new.measures):
         rows = []
@@ -58,14 +66,14 @@ def tables(old: Run, new: Run) -> list[Table]:
                 (
                     f"{cell.services:,}",
                     cell.mode,
-                    micros(a.median),
-                    micros(b.median),
-                    times(ratio(b, a)),
-                    times(clean) if clean else "–",
-                    verdict(clean) if clean else "the base",
+                    of.shown(a.median),
+                    of.shown(b.median),
+                    shown(ratio(b, a)),
+                    shown(clean) if clean else "–",
+                    _counted(ratio(b, a)) if counted else verdict(clean) if clean else "the base",
                 )
             )
-        heads = ("Services", "mode", "before µs", "after µs", "after / before", "the same, × direct", "")
+        heads = ("Services", "mode", f"before {of.name}", f"after {of.name}", "after / before", DRIFT, "")
         found.append(Table(f"{name}: {MEASURES[measure].title}", heads, tuple(rows), words=2))
     return found
 
@@ -82,6 +90,18 @@ def _over(top: Resampled, bottom: Resampled) -> Resampled:
     return Resampled(
         top.median / bottom.median, tuple(a / b for a, b in zip(top.draws, bottom.draws, strict=True))
     )
+
+
+def percent(change: Interval) -> str:
+    """`+0.06 % (-0.01 to +0.10)`."""
+    low, middle, high = ((value - 1) * 100 for value in (change.low, change.estimate, change.high))
+    return f"{middle:+.2f} % ({low:+.2f} to {high:+.2f})"
+
+
+def _counted(change: Interval) -> str:
+    if abs(change.estimate - 1) <= REPEATS:
+        return f"the same within {REPEATS:.1%}"
+    return "more" if change.estimate > 1 else "fewer"
 
 
 def verdict(change: Interval) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from testbed.bench.measures import MEASURES, count_of
 from testbed.bench.statistics import ecdf, enough, quantile
-from testbed.bench.summary import Row, Summary, micros
+from testbed.bench.summary import Row, Summary
 from testbed.bench.svg import Axis, apart, around, element, path, text, title
+from testbed.bench.units import Unit, unit
 
 WIDTH, HEIGHT = 480, 330
 LEFT, RIGHT, TOP, BOTTOM = 50, 96, 18, 44
@@ -17,10 +18,14 @@ LABEL_ROOM = 15.0
 MARKS = {
     "direct": "M-4.5,0 L0,-4.5 L4.5,0 L0,4.5 Z",
     "iptables": "M-4.2,0 A4.2,4.2 0 1 0 4.2,0 A4.2,4.2 0 1 0 -4.2,0 Z",
+    "iptables-legacy": "M-4.2,0 A4.2,4.2 0 1 0 4.2,0 A4.2,4.2 0 1 0 -4.2,0 Z",
+    "iptables-nft": "M0,-5 L5,4 H-5 Z",
     "ipvs": "M-4,-4 H4 V4 H-4 Z",
     "nftables": "M0,5 L5,-4 H-5 Z",
     "userspace": "M0,-5 L5,4 H-5 Z",
 }
+SHORT = {"iptables-legacy": "ipt-legacy", "iptables-nft": "ipt-nft"}
+"""Names beside the lines, where the mode's own has no room."""
 OTHER_MARK = "M-4.5,-4.5 L4.5,4.5 M-4.5,4.5 L4.5,-4.5"
 CURVE_POINTS = 120
 
@@ -53,21 +58,21 @@ def _mark(mode: str, x: float, y: float, hint: str) -> str:
     )
 
 
-def _up(axis: Axis) -> str:
-    """Horizontal grid lines with µs at the left."""
+def _up(axis: Axis, of: Unit) -> str:
+    """Horizontal grid lines with the unit at the left."""
     lines = []
     for tick in axis.ticks():
         y = axis(tick)
         lines.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
         lines.append(text(f"{tick:,.10g}", LEFT - 7, y + 4, "tick", "end"))
-    return "".join(lines) + text("µs", LEFT, TOP - 6, "tick")
+    return "".join(lines) + text(of.axis, LEFT, TOP - 6, "tick")
 
 
 def _names(places: Sequence[tuple[str, float]]) -> str:
     """Mode names at the right, beside where their lines end, never on each other."""
     moved = apart([y for _, y in places], LABEL_ROOM, TOP + 4.0, HEIGHT - BOTTOM)
     return "".join(
-        text(mode, WIDTH - RIGHT + 14, y + 4, f"name {_colour(mode)}")
+        text(SHORT.get(mode, mode), WIDTH - RIGHT + 14, y + 4, f"name {_colour(mode)}")
         for (mode, _), y in zip(places, moved, strict=True)
     )
 
@@ -84,7 +89,8 @@ def growth_parts(summary: Summary, measure: str) -> list[str]:
     up = Axis(*around([v for r in rows for v in (r.median.low, r.median.high)]), HEIGHT - BOTTOM, TOP)
     right = WIDTH - RIGHT - 14.0
     across = Axis(sizes[0], max(sizes[-1], sizes[0] * 10), LEFT + 18.0, right)
-    parts = [_up(up)]
+    of = unit(summary.run.environment)
+    parts = [_up(up, of)]
     for size in sizes:
         parts.append(text(f"{size:,}", across(size), HEIGHT - BOTTOM + 18, "tick", "middle"))
     parts.append(text("Services", (LEFT + right) / 2, HEIGHT - 8, "tick", "middle"))
@@ -93,19 +99,19 @@ def growth_parts(summary: Summary, measure: str) -> list[str]:
         shift = (number - (len(modes) - 1) / 2) * 5
         own = [row for row in rows if row.mode == mode]
         places = [(across(row.services) + shift, up(row.median.estimate)) for row in own]
-        parts.append(_line(mode, own, places, up))
+        parts.append(_line(mode, own, places, up, of))
         ends.append((mode, places[-1][1]))
     return [*parts, _names(ends)]
 
 
-def _line(mode: str, rows: Sequence[Row], places: Sequence[tuple[float, float]], up: Axis) -> str:
+def _line(mode: str, rows: Sequence[Row], places: Sequence[tuple[float, float]], up: Axis, of: Unit) -> str:
     parts = [path(places, "line")]
     for row, (x, y) in zip(rows, places, strict=True):
         low, high = up(row.median.low), up(row.median.high)
         parts.append(element("line", x1=x, x2=x, y1=low, y2=high, class_="bar"))
         hint = (
-            f"{mode}, {count_of(row.services)}: median {micros(row.median.estimate)} µs, 95 % interval "
-            f"{micros(row.median.low)}–{micros(row.median.high)}, {row.count} samples"
+            f"{mode}, {count_of(row.services)}: median {of.shown(row.median.estimate)} {of.name}, "
+            f"95 % interval {of.shown(row.median.low)}–{of.shown(row.median.high)}, {row.count} samples"
         )
         parts.append(_mark(mode, x, y, hint))
     return element("g", *parts, class_=_colour(mode))
@@ -116,6 +122,7 @@ def distribution(summary: Summary, measure: str, services: int) -> str:
 
     The axis ends at the largest p99 of a mode; what lies beyond stays in the table and the raw samples.
     """
+    of = unit(summary.run.environment)
     cells = [c for m in summary.run.modes if (c := summary.run.cell(measure, services, m))]
     ends = [quantile(c.samples, 0.99) if enough(len(c.samples), 0.99) else max(c.samples) for c in cells]
     low, high = around([*(min(c.samples) for c in cells), *ends], 1.05)
@@ -130,7 +137,7 @@ def distribution(summary: Summary, measure: str, services: int) -> str:
         x = across(tick)
         parts.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
         parts.append(text(f"{tick:,.10g}", x, bottom + 18, "tick", "middle"))
-    parts.append(text("µs or less", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "tick", "middle"))
+    parts.append(text(f"{of.axis} or less", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "tick", "middle"))
     middles = []
     for number, cell in enumerate(cells):
         points = ecdf(cell.samples)
@@ -139,11 +146,11 @@ def distribution(summary: Summary, measure: str, services: int) -> str:
         line = path([(across(v), bottom - share * (bottom - top)) for v, share in shown], "line")
         middle = quantile(cell.samples, 0.5)
         hint = ", ".join(
-            f"p{q * 100:g} {micros(quantile(cell.samples, q))}"
+            f"p{q * 100:g} {of.shown(quantile(cell.samples, q))}"
             for q in (0.01, 0.5, 0.9, 0.99)
             if enough(len(cell.samples), q)
         )
-        mark = _mark(cell.mode, across(middle), (top + bottom) / 2, f"{cell.mode}: {hint} µs")
+        mark = _mark(cell.mode, across(middle), (top + bottom) / 2, f"{cell.mode}: {hint} {of.name}")
         parts.append(element("g", line, mark, class_=_colour(cell.mode)))
         middles.append((cell.mode, top + 20 + 20.0 * number))
     parts.append(_names(middles))

@@ -14,9 +14,10 @@ from typing import Any
 from testbed.bench import plots, tables
 from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES, count_of
 from testbed.bench.record import Results, Run
-from testbed.bench.summary import Summary, micros, sentences, summarise
+from testbed.bench.summary import Summary, sentences, summarise
 from testbed.bench.svg import element, text, title
 from testbed.bench.topology import picture
+from testbed.bench.units import INSTRUCTIONS, micros
 
 HEADING = "Service proxy modes compared"
 HOW = (
@@ -24,6 +25,13 @@ HOW = (
     "rounds that visit the modes in a new random order each time; the first is thrown away. The Services "
     "probed are the first, the middle one and the last of the list. Direct is Pod to Pod without a Service, "
     "from a node that has no proxy."
+)
+HOW_COUNTED = (
+    "Each mode at each number of Services has a client, a node and a backend of its own; the node holds the "
+    "rules that the mode itself rendered; there is no cluster. Samples are taken in rounds that visit all of "
+    "them in a new random order each time; the Service probed is the last of the list. One process holds "
+    "both ends of a connection, so no scheduler stands in a sample, and the source port is chosen before it "
+    "begins. Direct goes the same way, through a node without rules."
 )
 SEPARATE = (
     "Each environment has tables of its own: another kernel or machine is another experiment, and figures of "
@@ -93,7 +101,7 @@ def environment(run: Run) -> dict[str, str]:
     """Facts of the environment, the method's numbers and the prober's own cost, as text."""
     method = ", ".join(f"{name} {_plain(value)}" for name, value in run.method.items())
     cost = ", ".join(f"{name} {micros(value)} µs" for name, value in run.overhead.items())
-    return {**run.facts, "sampling": method, "prober's own cost": cost}
+    return {**run.facts, "sampling": method, **({"prober's own cost": cost} if cost else {})}
 
 
 def _plain(value: object) -> str:
@@ -116,12 +124,13 @@ def _method(summed: Sequence[Summary]) -> str:
             f"<li><strong>{escape(measure.title)}.</strong> {escape(measure.definition)} "
             f"{escape(measure.caution)}</li>"
         )
+    counted = widest.environment == INSTRUCTIONS
+    drawn = (
+        "" if counted else _figure("One cluster, a node for each mode, the same Services", picture(widest))
+    )
     return (
-        "<h2>What was measured, and how</h2>"
-        + _figure("One cluster, a node for each mode, the same Services", picture(widest))
-        + f"<ul>{''.join(said)}</ul>"
-        + f"<p>{HOW}</p>"
-        f"<p>{INTERVALS} {SEPARATE}</p>"
+        f"<h2>What was measured, and how</h2>{drawn}<ul>{''.join(said)}</ul>"
+        f"<p>{HOW_COUNTED if counted else HOW}</p><p>{INTERVALS} {SEPARATE}</p>"
     )
 
 

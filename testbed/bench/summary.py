@@ -18,6 +18,7 @@ from testbed.bench.statistics import (
     ratio,
     resample,
 )
+from testbed.bench.units import INSTRUCTIONS, unit
 
 BASE = "iptables"
 """The mode that others are compared to, upstream's default."""
@@ -26,9 +27,15 @@ TRANSLATED = (
     "The VM had no hardware virtualisation: QEMU translated its code. Times are far above those of hardware, "
     "and what is cheap and what is dear shifts too: read ratios here, with care, not times."
 )
+COUNTED = (
+    "Figures are instructions of one emulated CPU, not times: each counts as one, whether it hits a cache or "
+    "waits for memory. They repeat, on whatever machine and however busy; how long hardware takes they do "
+    "not tell."
+)
 ENVIRONMENTS = {
     "native": "On the running kernel",
     "vm": "In a virtual machine",
+    INSTRUCTIONS: "Under the instruction clock",
 }
 
 
@@ -101,13 +108,6 @@ def _row(cell: Cell, drawn: Mapping[tuple[str, str, int, str], Resampled]) -> Ro
     )
 
 
-def micros(value: float) -> str:
-    """Three significant digits, and never fewer than all whole µs: `9.87`, `98.7`, `1,234`."""
-    if value < 9.995:
-        return f"{value:.2f}"
-    return f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
-
-
 def times(of: Interval) -> str:
     """`1.42× (1.39–1.46)`."""
     return f"{of.estimate:.2f}× ({of.low:.2f}–{of.high:.2f})"
@@ -124,9 +124,12 @@ def sentences(summary: Summary) -> list[str]:
             said.append(_at_size(summary, measure, sizes[-1], modes))
     if len(sizes) > 1:
         said.append(_growth(summary, FIRST_PACKET.name, sizes, modes))
+        said.append(_slopes(summary, sizes, modes))
         said.append(_drift(summary, sizes))
     said.append(_lost(summary))
-    if "TCG" in summary.run.facts.get("engine", ""):
+    if summary.run.environment == INSTRUCTIONS:
+        said.append(COUNTED)
+    elif "TCG" in summary.run.facts.get("engine", ""):
         said.append(TRANSLATED)
     return [sentence for sentence in said if sentence]
 
@@ -136,8 +139,9 @@ def _at_size(summary: Summary, measure: str, size: int, modes: list[str]) -> str
     rows = [row for mode in modes if (row := summary.row(measure, size, mode))]
     direct = summary.row(measure, size, DIRECT)
     rows.sort(key=lambda row: row.median.estimate)
-    parts = [f"{row.mode} {micros(row.median.estimate)} µs" for row in rows]
-    base = f" (Pod to Pod without a Service: {micros(direct.median.estimate)} µs)" if direct else ""
+    of = unit(summary.run.environment)
+    parts = [f"{row.mode} {of.shown(row.median.estimate)} {of.name}" for row in rows]
+    base = f" (Pod to Pod without a Service: {of.shown(direct.median.estimate)} {of.name})" if direct else ""
     return f"{MEASURES[measure].title}, median at {count_of(size)}: {', '.join(parts)}{base}."
 
 
@@ -163,6 +167,26 @@ def _growth(summary: Summary, measure: str, sizes: tuple[int, ...], modes: list[
     )
 
 
+def slope(summary: Summary, mode: str, small: int, large: int) -> float | None:
+    """Instructions that the first packet takes more for each Service more, by the medians at two sizes."""
+    rows = [summary.row(FIRST_PACKET.name, size, mode) for size in (small, large)]
+    if rows[0] is None or rows[1] is None or large <= small:
+        return None
+    return (rows[1].median.estimate - rows[0].median.estimate) * 1e3 / (large - small)
+
+
+def _slopes(summary: Summary, sizes: tuple[int, ...], modes: list[str]) -> str:
+    """What a Service more costs. Only where figures are exact enough to divide by 10,000."""
+    if summary.run.environment != INSTRUCTIONS:
+        return ""
+    slopes = {mode: slope(summary, mode, sizes[0], sizes[-1]) for mode in modes}
+    parts = [f"{mode} {each:.2f}" for mode, each in slopes.items() if each is not None]
+    return (
+        f"Instructions for each Service more, from {count_of(sizes[0])} to {count_of(sizes[-1])}: "
+        f"{', '.join(parts)}."
+    )
+
+
 def _lost(summary: Summary) -> str:
     """Probes without an answer: they are in no median, and a reader must know."""
     found = [
@@ -181,8 +205,10 @@ def _drift(summary: Summary, sizes: tuple[int, ...]) -> str:
     if len(direct) < 2:
         return ""
     medians = [row.median.estimate for row in direct]
+    moved = max(medians) / min(medians) - 1
+    shown = f"{moved:.2%}" if summary.run.environment == INSTRUCTIONS else f"{moved:.0%}"
     return (
-        f"Noise: direct traffic, which no Service touches, moved by {max(medians) / min(medians) - 1:.0%} "
+        f"Noise: direct traffic, which no Service touches, moved by {shown} "
         "between sizes; believe no smaller difference between sizes. Modes were sampled in turn at each "
         "size, so ratios between them are safer than times."
     )

@@ -7,7 +7,8 @@ from html import escape
 
 from testbed.bench.measures import MEASURES
 from testbed.bench.record import Run
-from testbed.bench.summary import BASE, Summary, micros, times
+from testbed.bench.summary import BASE, Summary, times
+from testbed.bench.units import INSTRUCTIONS, unit
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,25 @@ class Table:
 def latency(summary: Summary, measure: str, *, brief: bool = False) -> Table:
     """Median with its interval, p99 and ratios; unless `brief`, also the positions and the count."""
     compared = BASE in summary.run.modes
-    heads = ["Services", "mode", "median µs", "p99 µs", "× direct"]
+    of = unit(summary.run.environment)
+    placed = not brief and summary.run.environment != INSTRUCTIONS
+    heads = ["Services", "mode", f"median {of.name}", f"p99 {of.name}", "× direct"]
     heads += [f"× {BASE}"] if compared else []
-    heads += [] if brief else ["first / middle / last µs", "samples"]
+    heads += [f"first / middle / last {of.name}"] if placed else []
+    heads += [] if brief else ["samples"]
     rows = []
     for row in summary.rows[measure]:
-        bounds = f" ({micros(row.median.low)}–{micros(row.median.high)})"
+        bounds = f" ({of.shown(row.median.low)}–{of.shown(row.median.high)})"
         cells = [
             f"{row.services:,}",
             row.mode,
-            micros(row.median.estimate) + bounds,
-            "too few" if row.p99 is None else micros(row.p99),
+            of.shown(row.median.estimate) + bounds,
+            "too few" if row.p99 is None else of.shown(row.p99),
             times(row.to_direct) if row.to_direct else "–",
         ]
         cells += [times(row.to_base) if row.to_base else "–"] if compared else []
-        spread = " / ".join(map(micros, row.positions.values())) or "–"
-        cells += [] if brief else [spread, f"{row.count}, {row.lost} lost" if row.lost else str(row.count)]
+        cells += [" / ".join(map(of.shown, row.positions.values())) or "–"] if placed else []
+        cells += [] if brief else [f"{row.count}, {row.lost} lost" if row.lost else str(row.count)]
         rows.append(tuple(cells))
     return Table(MEASURES[measure].title, tuple(heads), tuple(rows), words=2)
 

@@ -5,6 +5,7 @@ directory and the directories given with --rw. The command runs as root, with th
 code is passed on.
 
   testbed vm run -- ip link add type dummy
+  testbed vm run --clock instructions -- python3 -m timeit pass
   testbed vm run --memory 4096 --rw /srv/results -- pytest tests/kernel
 """
 
@@ -26,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kernel", type=Path, help="a vmlinuz; default: the distribution's generic kernel, downloaded"
     )
     run_.add_argument("--memory", type=int, default=qemu.MEMORY, metavar="MB", help="default: %(default)s")
-    run_.add_argument("--cpus", type=int, default=qemu.CPUS, metavar="N", help="default: %(default)s")
+    run_.add_argument("--cpus", type=int, metavar="N", help=f"default: {qemu.CPUS}")
+    run_.add_argument(
+        "--clock",
+        choices=qemu.CLOCKS,
+        default="wall",
+        help="instructions: one emulated CPU, a nanosecond of its time is one instruction",
+    )
     run_.add_argument(
         "--rw", type=Path, action="append", default=[], metavar="DIR", help="share DIR for writing"
     )
@@ -39,5 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
     return vm.run(
-        argv, rw=args.rw, memory=args.memory, cpus=args.cpus, kernel=args.kernel, verbose=args.verbose
+        argv,
+        rw=args.rw,
+        memory=args.memory,
+        cpus=args.cpus,
+        clock=args.clock,
+        kernel=args.kernel,
+        verbose=args.verbose,
     )

@@ -31,6 +31,7 @@ REQUIRED = {
 }
 MEMORY = 2048  # MiB
 CPUS = 2
+CLOCKS = ("wall", "instructions")
 FOLLOW = 0.02  # s between two looks at the guest's output files
 
 # A plain CPU is emulated faster than QEMU's `max` (15 against 18 s to import scapy: 5-level pages, SMAP and
@@ -47,13 +48,20 @@ KERNEL_PARAMETERS = (
     "random.trust_cpu=on tsc=reliable no_timer_check raid=noautodetect cryptomgr.notests"
 )
 
+# Guest time counts instructions, one a nanosecond, whatever the host does meanwhile; an idle CPU's clock
+# jumps to its next timer. Date, addresses and the TSC's rate are fixed, lest they differ from run to run.
+COUNTING = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm")
+COUNTING_PARAMETERS = "norandmaps tsc_early_khz=1000000"
+COUNTING_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+
 
 def run(
     argv: Sequence[str],
     *,
     rw: Sequence[Path | str] = (),
     memory: int = MEMORY,
-    cpus: int = CPUS,
+    cpus: int | None = None,
+    clock: str = "wall",
     env: Mapping[str, str] | None = None,
     kernel: Path | str | None = None,
     accelerator: str = "",
@@ -67,27 +75,40 @@ def run(
 
     The guest sees the host's files; what it writes stays in its memory, but for the working directory and the
     directories `rw`, which are the host's own. /tmp, /run and /var/lib/testbed begin empty. `env` is added
-    to this process's environment. Memory is in MiB. stdin is empty. `stdout` and `stderr` default to this
-    process's own. `watch` is called some fifty times a second while the machine runs. Raises UsageError when
-    the machine lacks QEMU, TestbedError when the VM dies or has not ended after `timeout` seconds.
+    to this process's environment. Memory is in MiB; there are CPUS CPUs unless told. With the `clock`
+    "instructions" one CPU is emulated, and a nanosecond of its time is one instruction. stdin is empty.
+    `stdout` and `stderr` default to this process's own. `watch` is called some fifty times a second while
+    the machine runs. Raises UsageError when the machine lacks QEMU, TestbedError when the VM dies or has not
+    ended after `timeout` seconds.
     """
     _refuse(argv, rw)
+    counting = _counting(clock, cpus, accelerator)
     chosen = kernels.named(Path(kernel)) if kernel else kernels.default()
     cwd = Path.cwd()
     shares = _outermost([cwd, *(Path(path).resolve() for path in rw)])
     images = image.images()
+    engine = "tcg" if counting else accelerator or best_accelerator()
     with cache.job_directory() as room:
         job.write(
             room,
             argv,
             cwd=cwd,
-            environ=job.environment(env, str(chosen)),
+            environ=job.environment(
+                {**(COUNTING_ENVIRONMENT if counting else {}), **(env or {})}, str(chosen)
+            ),
             shares=shares,
             images=[trees for _, trees in images],
             modules=chosen.modules.resolve(),
         )
         command = [
-            *machine(chosen, accelerator or best_accelerator(), room / "console", memory=memory, cpus=cpus),
+            *machine(
+                chosen,
+                engine,
+                room / "console",
+                memory=memory,
+                cpus=1 if counting else cpus or CPUS,
+                counting=counting,
+            ),
             *_share("host", Path("/"), readonly=True),
             *_share("job", room),
             *(word for number, path in enumerate(shares) for word in _share(f"rw{number}", path)),
@@ -122,15 +143,33 @@ def _refuse(argv: Sequence[str], rw: Sequence[Path | str]) -> None:
             raise UsageError(f"cannot share {path}: no such directory")
 
 
+def _counting(clock: str, cpus: int | None, accelerator: str) -> bool:
+    if clock not in CLOCKS:
+        raise UsageError(f"unknown clock {clock!r}; a VM knows {', '.join(CLOCKS)}")
+    if clock == "instructions" and cpus not in (None, 1):
+        raise UsageError("--clock instructions counts those of one CPU: leave --cpus out")
+    if clock == "instructions" and accelerator not in ("", "tcg"):
+        raise UsageError("--clock instructions needs emulation (TCG): hardware does not count for the guest")
+    return clock == "instructions"
+
+
 def machine(
-    kernel: kernels.Kernel, accelerator: str, console: Path, *, memory: int = 512, cpus: int = 1
+    kernel: kernels.Kernel,
+    accelerator: str,
+    console: Path,
+    *,
+    memory: int = 512,
+    cpus: int = 1,
+    counting: bool = False,
 ) -> list[str]:
     """The QEMU command line of a machine without disks, network, display; its kernel writes to `console`."""
+    parameters = f"{KERNEL_PARAMETERS} {COUNTING_PARAMETERS}" if counting else KERNEL_PARAMETERS
     return [
         PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "q35", "-cpu", CPU_MODELS[accelerator], "-smp", str(cpus), "-m", f"{memory}M",
         "-accel", accelerator, "-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel)),
-        "-append", KERNEL_PARAMETERS, "-serial", f"file:{_escaped(console)}", "-nic", "none",
+        "-append", parameters, "-serial", f"file:{_escaped(console)}", "-nic", "none",
+        *(COUNTING if counting else ()),
     ]  # fmt: skip
 
 

@@ -10,8 +10,9 @@ import pytest
 from testbed.bench import compare, report, tables
 from testbed.bench.measures import DIRECT, FIRST_PACKET, KEEP_ALIVE
 from testbed.bench.record import Cell, Programming, Results, Run
-from testbed.bench.summary import micros, sentences, summarise
+from testbed.bench.summary import sentences, summarise
 from testbed.bench.svg import Axis, apart
+from testbed.bench.units import micros
 from testbed.errors import UsageError
 
 COST = {DIRECT: 1.0, "iptables": 1.5, "ipvs": 1.2, "userspace": 5.0}

@@ -48,3 +48,16 @@ def test_moving_says_why_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys) ->
     assert calls == [(["testbed", "verify"], {"rw": ["/results"]})]
     expected = "kernel 6.18.0 has no ip_vs: running in a VM (QEMU TCG, Debian 6.1.0)\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpus": 2}, "counts those of one CPU: leave --cpus out"),
+        ({"accelerator": "kvm"}, "needs emulation"),
+        ({"clock": "sundial"}, "unknown clock 'sundial'; a VM knows wall, instructions"),
+    ],
+)
+def test_what_the_instruction_clock_cannot_do(options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        vm.run(["true"], **{"clock": "instructions", **options})

@@ -1,0 +1,125 @@
+"""Inside the VM of the instruction clock: load the rules, probe, leave the samples. Started by `counted`.
+
+One process does both ends of a connection: it holds the backend's listening socket and opens the clients',
+each made inside its own namespace. So no scheduler, no wake-up and no other program stands in a sample.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from testbed.bench import scene
+from testbed.kernel.namespaces import enter
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+FIRST_PORT = 20000
+WARM_UP = 5
+"""Connections before the first round: code pages, caches of routes, the interpreter's own."""
+LOADERS = {
+    "iptables-legacy": ["iptables-legacy-restore"],
+    "iptables-nft": ["iptables-nft-restore"],
+    "nftables": ["nft", "-f", "-"],
+}
+
+
+def main(room: Path) -> None:
+    """Do what `room`/task.json says: columns with their rules, rounds, samples a round, seed."""
+    task = json.loads((room / "task.json").read_text())
+    columns = task["columns"]
+    scene.build(len(columns))
+    for row, column in enumerate(columns):
+        if column["rules"]:
+            enter(scene.namespace("node", row))
+            _load(column["mode"], room / column["rules"])
+    answer = {"samples": _probe(columns, task), "facts": _facts()}
+    (room / "answer.json").write_text(json.dumps(answer))
+
+
+def _load(mode: str, rules: Path) -> None:
+    if mode in LOADERS:
+        with rules.open("rb") as file:
+            subprocess.run(LOADERS[mode], stdin=file, check=True)
+        return
+    if child := os.fork():  # the modules that IPVS needs stay out of the process that measures
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(1)
+        return
+    import pickle
+
+    from testbed.proxy.modes.ipvs import IpvsMode
+    from testbed.proxy.options import ProxyOptions
+
+    ipvs = IpvsMode(ProxyOptions())
+    ipvs.start()
+    ipvs.sync(pickle.loads(rules.read_bytes()))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _probe(columns: list[dict[str, Any]], task: dict[str, Any]) -> list[list[tuple[int, int]]]:
+    """For each column its (round, instructions), in rounds that visit all columns in random order."""
+    listeners = []
+    for row in range(len(columns)):
+        enter(scene.namespace("backend", row))
+        listeners.append(socket.create_server((scene.BACKEND, task["port"]), backlog=64))
+    ports = [FIRST_PORT] * len(columns)
+    taken: list[list[tuple[int, int]]] = [[] for _ in columns]
+    order = list(range(len(columns)))
+    source = random.Random(task["seed"])
+    gc.collect()
+    gc.disable()
+    for block in range(-1, task["rounds"]):
+        source.shuffle(order)
+        for row in order:
+            enter(scene.namespace("client", row))
+            target = (columns[row]["target"], task["port"])
+            for _ in range(task["samples"] if block >= 0 else WARM_UP):
+                took = _connect((scene.CLIENT, ports[row]), target, listeners[row])
+                ports[row] += 1
+                if block >= 0:
+                    taken[row].append((block, took))
+    return taken
+
+
+def _connect(source: tuple[str, int], target: tuple[str, int], listener: socket.socket) -> int:
+    """Nanoseconds, that is instructions, of connect(2): SYN out to SYN-ACK in. The port is chosen before."""
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    connection.bind(source)
+    start = perf_counter_ns()
+    connection.connect(target)
+    end = perf_counter_ns()
+    accepted, _ = listener.accept()
+    connection.close()
+    accepted.close()
+    return end - start
+
+
+def _facts() -> dict[str, str]:
+    cpu = next(
+        (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ""
+    )
+    return {
+        "kernel": f"{os.uname().sysname} {os.uname().release}",
+        "processor": f"{cpu.partition(':')[2].strip()}, one, emulated",
+        "Python": sys.version.split()[0],
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = errno.errorcode.get(getattr(error, "errno", 0) or 0, "")
+        raise SystemExit(f"the instruction clock's guest: {error} {reason}".rstrip()) from None

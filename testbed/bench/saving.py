@@ -1,0 +1,58 @@
+"""Leave a run that pytest did not collect in pytest-benchmark's format, with its reports beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest_benchmark
+from pytest_benchmark import stats as pytest_stats
+
+from testbed.bench import report
+from testbed.bench.measures import MEASURES
+from testbed.bench.record import Cell, Run, extra_info, load_results
+
+_STATS: Any = pytest_stats.Stats
+
+
+def save(directory: Path, runs: Sequence[Run]) -> str:
+    """Write results.json, report.html and report.md; returns the report for the terminal."""
+    directory.mkdir(parents=True, exist_ok=True)
+    content = {
+        "machine_info": {
+            "node": " and ".join(run.environment for run in runs),
+            "python_version": sys.version.split()[0],
+            "environments": {run.environment: run.about() for run in runs},
+        },
+        "commit_info": {},
+        "benchmarks": [_benchmark(cell) for run in runs for cell in run.cells],
+        "datetime": datetime.now(UTC).isoformat(),
+        "version": pytest_benchmark.__version__,
+    }
+    (directory / "results.json").write_text(json.dumps(content, indent=1))
+    results = load_results(directory)  # what is reported is what was written
+    summed = report.summaries(results)
+    report.write(directory, summed, results.taken)
+    return report.terminal(summed)
+
+
+def _benchmark(cell: Cell) -> dict[str, Any]:
+    """One cell as pytest-benchmark's plugin would have written it."""
+    stats: Any = _STATS()
+    for sample in cell.samples:
+        stats.update(sample / 1e6)
+    name = f"test_{cell.measure.replace('-', '_')}[{cell.environment}-{cell.services}-{cell.mode}]"
+    return {
+        "group": f"{cell.environment}: {MEASURES[cell.measure].title}, Services {cell.services:6,}",
+        "name": name,
+        "fullname": f"benchmarks/test_{cell.measure.replace('-', '_')}.py::{name}",
+        "params": {"environment": cell.environment, "services": cell.services, "mode": cell.mode},
+        "param": f"{cell.environment}-{cell.services}-{cell.mode}",
+        "extra_info": extra_info(cell),
+        "options": {"disable_gc": True, "timer": "instructions", "min_rounds": len(cell.samples)},
+        "stats": {**stats.as_dict(), "data": stats.data, "iterations": 1},
+    }
