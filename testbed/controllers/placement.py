@@ -25,10 +25,31 @@ def misfit(pod: Object, node: Object) -> str:
     selector = pod["spec"].get("nodeSelector") or {}
     if any(labels.get(name) != value for name, value in selector.items()):
         return "node(s) didn't match Pod's node affinity/selector"
+    if not _affine(pod, labels):
+        return "node(s) didn't match Pod's node affinity/selector"
     for taint in node["spec"].get("taints") or ():
         if taint["effect"] != "PreferNoSchedule" and not tolerates(pod, taint):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value') or ''}}}"
     return ""
+
+
+def _affine(pod: Object, labels: Mapping[str, str]) -> bool:
+    """Whether a term of the required node affinity holds, if there are any (core/v1 NodeSelector)."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    terms = [term.get("matchExpressions") or () for term in (required or {}).get("nodeSelectorTerms") or ()]
+    return not required or any(term and all(_holds(each, labels) for each in term) for term in terms)
+
+
+def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
+    held, values = labels.get(requirement["key"]), requirement.get("values") or ()
+    answers = {
+        "In": held in values,
+        "NotIn": held not in values,
+        "Exists": held is not None,
+        "DoesNotExist": held is None,
+    }
+    return answers.get(requirement["operator"], False)
 
 
 def tolerates(pod: Object, taint: Object) -> bool:

@@ -1,4 +1,4 @@
-"""What `up` puts into every cluster through its API, and does not wait for: the cluster DNS."""
+"""What `up` puts into every cluster through its API, and does not wait for: DNS, and Pods for the proxies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from testbed.client import AlreadyExists, Client
 from testbed.lab.cluster import Cluster
 from testbed.lab.credentials import DNS_KUBECONFIG
-from testbed.model.resources import DEPLOYMENTS, SERVICES, Resource
+from testbed.lab.units import NO_PROXY, PROXY
+from testbed.model.resources import DAEMON_SETS, DEPLOYMENTS, SERVICES, Resource
 
 Object = dict[str, Any]
 
@@ -32,7 +33,11 @@ async def _create(cluster: Cluster) -> None:
 
 
 def manifests(cluster: Cluster) -> list[tuple[Resource, Object]]:
-    return [(SERVICES, _dns_service(cluster)), (DEPLOYMENTS, _dns_deployment(cluster))]
+    return [
+        (SERVICES, _dns_service(cluster)),
+        (DEPLOYMENTS, _dns_deployment(cluster)),
+        (DAEMON_SETS, _proxies(cluster)),
+    ]
 
 
 def _dns_service(cluster: Cluster) -> Object:
@@ -73,4 +78,31 @@ def _dns_deployment(cluster: Cluster) -> Object:
         "kind": "Deployment",
         "metadata": {"name": "kube-dns", "namespace": NAMESPACE, "labels": DNS_LABELS},
         "spec": {"replicas": 1, "selector": {"matchLabels": DNS_LABELS}, "template": template},
+    }
+
+
+def _proxies(cluster: Cluster) -> Object:
+    """A Pod for the proxy agent of each node. The agents are units of the machines, so that they can be
+    replaced while the API is down; the Pods stand for them, show their logs, and restart them when deleted.
+    """
+    labels = {"k8s-app": PROXY}
+    without = [node.name for node in cluster.spec.nodes if cluster.spec.mode_of(node) == NO_PROXY]
+    expression = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": without}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    spec: Object = {
+        "hostNetwork": True,
+        "containers": [{"name": PROXY, "image": "testbed/kube-proxy"}],
+        "tolerations": [{"operator": "Exists"}],
+        "priorityClassName": "system-node-critical",
+    }
+    if without:
+        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": PROXY, "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
     }

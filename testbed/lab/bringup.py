@@ -14,7 +14,7 @@ from pathlib import Path
 
 from testbed.client import ApiError, Client
 from testbed.errors import TestbedError, UsageError
-from testbed.lab import credentials, network, units
+from testbed.lab import credentials, manifests, network, units
 from testbed.lab.cluster import ADMIN_KUBECONFIG, Cluster, start_unit
 from testbed.lab.machine import FABRIC, Birth, Blueprint, boot
 from testbed.lab.state import State
@@ -75,7 +75,10 @@ def _build(state: State, spec: ClusterSpec, listener: socket.socket, progress: P
     cluster = Cluster.open(spec.name)
     network.wire(spec, cluster.machine(FABRIC), cluster.machines)
     progress("components")
-    for machine, unit in _units(spec, state.path, listener.fileno()):
+    chosen = _units(spec, state.path, listener.fileno())
+    control_plane = [unit for _, unit in chosen[:2]]
+    manifests.write(cluster.machine(spec.control_plane.name), control_plane)
+    for machine, unit in chosen:
         start_unit(cluster.machine(machine), unit)
     return births
 

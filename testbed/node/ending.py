@@ -55,7 +55,7 @@ async def stop(
                 if hurry() and grace:
                     break
     for each in containers:
-        if each.process:
+        if each.process and not (each.program and each.program.unit):  # init starts a unit again
             with contextlib.suppress(TestbedError):
                 await runtime.remove(each.process.id)
 

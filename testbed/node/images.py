@@ -28,6 +28,7 @@ class Program:
     listens  ports, `("tcp", 80)`, that it will have open when it is up; empty where that is not known
     files    written into the Pod's directory before the start, by name
     notice   what the user should know about the choice, for an Event
+    unit     a program of the machine's init that runs already: the container stands for it
     """
 
     argv: tuple[str, ...]
@@ -36,6 +37,7 @@ class Program:
     mounts: tuple[Mount, ...] = ()
     stop_signal: str = "SIGTERM"
     notice: str = ""
+    unit: str = ""
 
 
 def _echo(container: Object, _: Path) -> Program:
@@ -68,6 +70,10 @@ def _dns(container: Object, _: Path) -> Program:
     return Program(("testbed", "dns", *words), (("tcp", 53), ("udp", 53)))
 
 
+def _kube_proxy(container: Object, _: Path) -> Program:
+    return Program(("kube-proxy",), unit="kube-proxy")
+
+
 def _busybox(container: Object, _: Path) -> Program:
     if not shutil.which("busybox"):
         raise ImageError("image busybox needs busybox on this machine; install it")
@@ -86,6 +92,7 @@ def _stand_in(container: Object, directory: Path) -> Program:
 IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
     ("testbed/echo", _echo),
     ("testbed/dns", _dns),
+    ("testbed/kube-proxy", _kube_proxy),
     ("nginx", _nginx),
     ("nginx-*", _nginx),
     ("*nginxhttps", _nginx),

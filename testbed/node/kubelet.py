@@ -100,6 +100,10 @@ class Kubelet:
             uid = rest.partition("/")[0]
             if kind == "pod" and uid in self.workers:
                 self.workers[uid].exited(status)
+            elif kind != "pod":  # a unit of the machine, which a Pod may stand for
+                for worker in self.workers.values():
+                    if worker.runs(status):
+                        worker.exited(status)
             elif uid in self._adopted:  # ended before its worker is there
                 held = self._adopted[uid]
                 self._adopted[uid] = [status if each.id == status.id else each for each in held]

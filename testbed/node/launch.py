@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from testbed.client import Client
 from testbed.client.events import Recorder
 from testbed.node import volumes
 from testbed.node.environment import Services, environment
-from testbed.node.process import Process
+from testbed.node.images import ImageError
+from testbed.node.process import Process, Status
 from testbed.node.references import References
 from testbed.node.runtime import Runtime
 from testbed.node.sandbox import Attached, Sandboxes, hostname
@@ -20,6 +22,8 @@ from testbed.node.status import Container
 Object = dict[str, Any]
 
 LOGS = Path("/var/log/pods")
+UNIT_PAUSES = (0.1, 0.2, 0.5, 1.0, 1.0)
+"""Seconds between looks for a unit that has ended."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,29 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
         hostname="" if host_network else facts["HOSTNAME"],
         mounts=node.sandboxes.mounts(pod) + each.program.mounts + mounts,
     )
+
+
+async def begin(node: Node, pod: Object, each: Container, attached: Attached, attempt: int) -> Status:
+    """Start a container whose program is resolved, or find the unit that it stands for."""
+    assert each.program
+    if not each.program.unit:
+        return await node.runtime.start(await process_of(node, pod, each, attached, attempt))
+    status = await _running_unit(node.runtime, each.program.unit)
+    log = log_file(pod, each.name, attempt)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    log.symlink_to(f"/var/log/{each.program.unit}.log")
+    return status
+
+
+async def _running_unit(runtime: Runtime, unit: str) -> Status:
+    """Waits a little: init starts it again after a pause. Raises ImageError."""
+    for pause in UNIT_PAUSES:
+        for status in await runtime.list():
+            if status.id == unit and status.running:
+                return status
+        await asyncio.sleep(pause)
+    raise ImageError(f"{unit} does not run on this node")
 
 
 async def fill_volumes(node: Node, pod: Object) -> None:

@@ -16,7 +16,7 @@ from testbed.node.cni import CniError
 from testbed.node.ending import clean, grace_of, stop
 from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
-from testbed.node.launch import Node, fill_volumes, process_of
+from testbed.node.launch import Node, begin, fill_volumes
 from testbed.node.process import Status
 from testbed.node.references import MissingReference
 from testbed.node.sandbox import Attached
@@ -87,6 +87,11 @@ class PodWorker:
         """The Pod is no longer in the API: end it at once."""
         self._gone = True
         self._wake.set()
+
+    def runs(self, status: Status) -> bool:
+        """Whether the process is one of this Pod's containers."""
+        mine = [each.process for each in self.containers if each.process]
+        return any((each.id, each.pid) == (status.id, status.pid) for each in mine)
 
     def exited(self, status: Status) -> None:
         for each in self.containers:
@@ -168,8 +173,11 @@ class PodWorker:
         if not will_restart(self.pod, each):
             return
         ran = (each.process.finished or each.process.started) - each.process.started
-        self._back_off(each, "CrashLoopBackOff", 0 if ran > FORGIVEN_AFTER else each.attempt)
-        if each.attempt:
+        forgiven = ran > FORGIVEN_AFTER or bool(
+            each.program and each.program.unit
+        )  # a unit's init sees to it
+        self._back_off(each, "CrashLoopBackOff", 0 if forgiven else each.attempt)
+        if each.attempt and not forgiven:
             message = (
                 f"Back-off restarting failed container {each.name} in pod {self.pod['metadata']['name']}"
             )
@@ -190,8 +198,7 @@ class PodWorker:
         attempt = each.attempt + 1 if restart else each.attempt
         try:
             each.program = self._resolve(each)
-            process = await process_of(self.node, self.pod, each, self._attached, attempt)
-            status = await self.node.runtime.start(process)
+            status = await begin(self.node, self.pod, each, self._attached, attempt)
         except ApiError as error:
             self._back_off(each, "ContainerCreating", 1, str(error))
             return
@@ -201,11 +208,12 @@ class PodWorker:
             await self.node.events.warn(self.pod, "Failed", f"Error: container {each.name}: {error}")
             return
         if restart and each.process:
-            with contextlib.suppress(TestbedError):
-                await self.node.runtime.remove(each.process.id)
+            if not each.program.unit:
+                with contextlib.suppress(TestbedError):
+                    await self.node.runtime.remove(each.process.id)
             each.previous = each.process
         each.process, each.attempt, each.restart_at = self._early.pop(status.id, status), attempt, None
-        self._say("started %s, pid %d: %s", each.name, status.pid, " ".join(process.argv))
+        self._say("started %s, pid %d: %s", each.name, status.pid, " ".join(each.program.argv))
         if each.program.notice:
             await self.node.events.normal(self.pod, "StandIn", each.program.notice)
 

@@ -32,6 +32,24 @@ def test_the_emptiest_node_is_chosen_and_names_break_ties() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expressions", "fits"),
+    [
+        ([("kubernetes.io/hostname", "In", ["a", "b"])], True),
+        ([("kubernetes.io/hostname", "NotIn", ["a"])], False),
+        ([("zone", "NotIn", ["x"]), ("kubernetes.io/hostname", "Exists", [])], True),
+        ([("zone", "Exists", [])], False),
+        ([("zone", "DoesNotExist", [])], True),
+        ([], False),
+    ],
+)
+def test_required_node_affinity(expressions: list[tuple[str, str, list[str]]], fits: bool) -> None:
+    terms = [{"key": key, "operator": operator, "values": values} for key, operator, values in expressions]
+    required = {"nodeSelectorTerms": [{"matchExpressions": terms}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    assert choose(pod(affinity=affinity), [node("a")], {}) == ("a" if fits else "")
+
+
+@pytest.mark.parametrize(
     "other", [node("a", "False"), node("a", taints=[TAINT]), node("a", unschedulable=True)]
 )
 def test_a_node_that_may_not_be_used_is_passed_over(other: dict[str, Any]) -> None:

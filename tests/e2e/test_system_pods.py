@@ -1,0 +1,122 @@
+"""What a learner looks at in kube-system and on the control plane: kube-proxy's Pods and the manifests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from testbed.lab.cluster import Cluster
+
+TESTBED = [sys.executable, "-m", "testbed.cli.main"]
+DEADLINE = 60.0
+NODES = ("controlplane", "node01", "node02")
+PROXIES = ("-n", "kube-system", "-l", "k8s-app=kube-proxy")
+
+
+class Kubectl:
+    """kubectl on one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def __call__(self, *words: str, manifest: str = "") -> str:
+        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, input=manifest or None, timeout=2 * DEADLINE, check=False
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def proxies(self) -> dict[str, dict[str, Any]]:
+        """The Pods by node."""
+        items = json.loads(self("get", "pods", *PROXIES, "-o", "json"))["items"]
+        return {pod["spec"]["nodeName"]: pod for pod in items if not pod["metadata"].get("deletionTimestamp")}
+
+    def pid(self, node: str) -> int:
+        """Of the node's proxy agent."""
+        (unit,) = [each for each in self.cluster.components()[node] if each.id == "kube-proxy"]
+        return unit.pid if unit.running else 0
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + DEADLINE
+    while not (seen := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("system") / "state"))
+        subprocess.run([*TESTBED, "up", "--name", "system"], check=True, capture_output=True, timeout=240)
+        kubectl = Kubectl(Cluster.open("system"))
+        until(lambda: len(kubectl.proxies()) == len(NODES), "a Pod for each proxy")
+        kubectl("rollout", "status", "-n", "kube-system", "daemonset/kube-proxy", "--timeout=60s")
+        yield kubectl
+        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
+
+
+def test_the_logs_of_each_proxy_name_the_proxier(kubectl: Kubectl) -> None:
+    proxies = kubectl.proxies()
+    assert set(proxies) == set(NODES)
+    for node, pod in proxies.items():
+        assert pod["status"]["podIP"] == str(kubectl.cluster.machine(node).address)
+        name = pod["metadata"]["name"]
+        assert name.startswith("kube-proxy-")
+        log = kubectl("logs", "-n", "kube-system", name)
+        assert "Using iptables Proxier" in log
+        there = kubectl.cluster.machine(node).run(["cat", "/var/log/kube-proxy.log"]).stdout
+        assert there.startswith(log)
+
+
+def test_a_deleted_proxy_pod_comes_back_with_a_new_process(kubectl: Kubectl) -> None:
+    before, old = kubectl.proxies()["node01"], kubectl.pid("node01")
+    kubectl("delete", "pod", "-n", "kube-system", before["metadata"]["name"])
+
+    def fresh() -> bool:
+        pod = kubectl.proxies().get("node01")
+        states = (pod or {}).get("status", {}).get("containerStatuses") or [{}]
+        return bool(pod and pod["metadata"]["uid"] != before["metadata"]["uid"] and states[0].get("ready"))
+
+    until(fresh, "no new Pod")
+    assert kubectl.pid("node01") not in (0, old)
+
+
+def test_an_agent_that_dies_shows_as_a_restart(kubectl: Kubectl) -> None:
+    pod, old = kubectl.proxies()["node02"], kubectl.pid("node02")
+    kubectl.cluster.machine("node02").run(["kill", "-9", str(old)])
+
+    def restarted() -> bool:
+        now = kubectl.proxies()["node02"]
+        (status,) = now["status"]["containerStatuses"]
+        same = now["metadata"]["uid"] == pod["metadata"]["uid"]
+        return same and status["restartCount"] == 1 and status["ready"]
+
+    until(restarted, "no restart")
+
+
+def test_switching_the_mode_is_seen_in_the_same_logs(kubectl: Kubectl) -> None:
+    kubectl.cluster.set_proxy("userspace", nodes=["node01"])
+    name = kubectl.proxies()["node01"]["metadata"]["name"]
+    until(lambda: "Using userspace Proxier" in kubectl("logs", "-n", "kube-system", name), "no such line")
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("kube-apiserver.yaml", "- --service-cluster-ip-range=10.96.0.0/12"),
+        ("kube-controller-manager.yaml", "- --cluster-cidr=10.244.0.0/16"),
+    ],
+)
+def test_the_manifests_show_the_ranges(kubectl: Kubectl, file: str, line: str) -> None:
+    machine = kubectl.cluster.machine("controlplane")
+    found = machine.run(["grep", line.split("=")[0].strip("- "), f"/etc/kubernetes/manifests/{file}"]).stdout
+    assert [each.strip() for each in found.splitlines()] == [line]
