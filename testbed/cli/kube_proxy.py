@@ -33,6 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ipvs-scheduler", default="rr", metavar="NAME", help="IPVS scheduler; default rr")
     add("--ipvs-sync-period", default="30s", metavar="TIME", help="ipvs: repair this often; default 30s")
     add("--ipvs-min-sync-period", default="", metavar="TIME", help="ipvs: gather changes this long")
+    add(
+        "--ipvs-tcp-timeout",
+        default="0s",
+        metavar="TIME",
+        help="ipvs: idle TCP connections end; 0s: kernel's",
+    )
+    add("--ipvs-tcpfin-timeout", default="0s", metavar="TIME", help="ipvs: the same after a FIN")
+    add("--ipvs-udp-timeout", default="0s", metavar="TIME", help="ipvs: UDP sessions end")
+    add("--ipvs-strict-arp", action="store_true", help="answer ARP only on the interface of the address")
     add("--iptables-sync-period", default="30s", metavar="TIME", help="repair this often; default 30s")
     add(
         "--iptables-min-sync-period",
@@ -78,6 +87,10 @@ def options(args: argparse.Namespace) -> ProxyOptions:
         ipvs_scheduler=args.ipvs_scheduler,
         sync_period=seconds(getattr(args, f"{kind}_sync_period")),
         min_sync_period=seconds(getattr(args, f"{kind}_min_sync_period") or "0s"),
+        ipvs_tcp_timeout=seconds(args.ipvs_tcp_timeout),
+        ipvs_tcpfin_timeout=seconds(args.ipvs_tcpfin_timeout),
+        ipvs_udp_timeout=seconds(args.ipvs_udp_timeout),
+        ipvs_strict_arp=args.ipvs_strict_arp,
     )
 
 

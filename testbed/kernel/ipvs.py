@@ -19,9 +19,11 @@ from pyroute2.netlink.generic.ipvs import (
     IPVS_CMD_DEL_DEST,
     IPVS_CMD_DEL_SERVICE,
     IPVS_CMD_FLUSH,
+    IPVS_CMD_GET_DEST,
     IPVS_CMD_GET_SERVICE,
     IPVS_CMD_NEW_DEST,
     IPVS_CMD_NEW_SERVICE,
+    IPVS_CMD_SET_CONFIG,
     IPVS_CMD_SET_DEST,
     IPVS_CMD_SET_SERVICE,
 )
@@ -36,9 +38,15 @@ MASQUERADE = 0
 """Forwarding method: destination address translation. Not the default of every client library."""
 _NETLINK_GENERIC, _CTRL, _CTRL_GETFAMILY = 16, 16, 3
 _CTRL_FAMILY_ID, _CTRL_FAMILY_NAME = 1, 2
-# attributes: of a message, of a service (linux/ip_vs.h)
-_SERVICE, _SERVER = 1, 2
+# attributes: of a message, of a service, of a server (linux/ip_vs.h)
+_SERVICE, _SERVER, _TCP_TIMEOUT, _TCPFIN_TIMEOUT, _UDP_TIMEOUT = 1, 2, 4, 5, 6
 _FAMILY, _PROTOCOL, _ADDRESS, _PORT, _SCHEDULER, _FLAGS, _TIMEOUT, _NETMASK = 1, 2, 3, 4, 6, 7, 8, 9
+_SERVER_ADDRESS, _SERVER_PORT, _ACTIVE, _INACTIVE = 1, 2, 7, 8
+SCHEDULER_FLAGS = {"sh": 0x08, "mh": 0x18}
+"""0x08: a client whose server has weight 0 gets another, not a refusal. 0x10: mh hashes the port too, as
+kube-proxy has it."""
+_PROBE = ("TCP", "127.255.255.254", 1)
+"""A front that exists for an instant, to see whether the kernel has a scheduler."""
 
 Address = tuple[str, int]
 Front = tuple[str, str, int]
@@ -117,6 +125,41 @@ class Ipvs:
             raise TestbedError(f"IPVS refused a change of {front}: {errno.errorcode.get(code, code)}")
         return len(messages)
 
+    def require(self, scheduler: str) -> None:
+        """Raises TestbedError when the kernel has no such scheduler; asking loads its module."""
+        try:
+            self.change({}, {_PROBE: VirtualServer(scheduler)})
+        except TestbedError:
+            raise TestbedError(
+                f"this kernel has no IPVS scheduler {scheduler} (module ip_vs_{scheduler}); "
+                "choose another --ipvs-scheduler, or `testbed vm run` brings a kernel that has it"
+            ) from None
+        self.change({_PROBE: VirtualServer(scheduler)}, {})
+
+    def set_timeouts(self, tcp: int = 0, tcpfin: int = 0, udp: int = 0) -> None:
+        """How long an idle connection is remembered, in seconds; 0 leaves what is. Raises TestbedError."""
+        values = ((_TCP_TIMEOUT, tcp), (_TCPFIN_TIMEOUT, tcpfin), (_UDP_TIMEOUT, udp))
+        body = b"".join(attribute(kind, struct.pack("=I", value)) for kind, value in values)
+        failed = self._netlink.request(
+            [(self._family, 0, struct.pack("=BBH", IPVS_CMD_SET_CONFIG, 1, 0) + body)]
+        )
+        for code in failed.values():
+            name = errno.errorcode.get(code, code)
+            raise TestbedError(f"IPVS refused timeouts of {tcp}, {tcpfin} and {udp} s: {name}")
+
+    def connections(self, front: Front) -> dict[Address, int]:
+        """How many connections each real server of a front has, ended ones that are remembered included."""
+        counts = {}
+        head = struct.pack("=BBH", IPVS_CMD_GET_DEST, 1, 0)
+        for answer in self._netlink.dump(self._family, head + _service(front, None)):
+            about = dict(attributes(dict(attributes(answer[4:]))[_SERVER]))
+            version6 = ":" in front[1]
+            raw = about[_SERVER_ADDRESS][: 16 if version6 else 4]
+            ip = socket.inet_ntop(socket.AF_INET6 if version6 else socket.AF_INET, raw)
+            (port,) = struct.unpack("!H", about[_SERVER_PORT])
+            counts[(ip, port)] = sum(struct.unpack("=I", about[kind])[0] for kind in (_ACTIVE, _INACTIVE))
+        return counts
+
     def flush(self) -> None:
         """Remove every virtual server."""
         self._netlink.request([(self._family, 0, struct.pack("=BBH", IPVS_CMD_FLUSH, 1, 0))])
@@ -159,7 +202,7 @@ def _service(front: Front, server: VirtualServer | None) -> bytes:
         + attribute(_PORT, struct.pack("!H", port))
     )
     if server:
-        flags = PERSISTENT if server.persistence else 0
+        flags = SCHEDULER_FLAGS.get(server.scheduler, 0) | (PERSISTENT if server.persistence else 0)
         netmask = 0xFFFFFFFF if family == socket.AF_INET else 128
         body += (
             attribute(_SCHEDULER, server.scheduler.encode() + b"\0")

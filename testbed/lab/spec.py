@@ -12,6 +12,7 @@ from testbed.errors import UsageError
 from testbed.model.topology import (
     DEFAULT_CLUSTER_CIDR,
     DEFAULT_SERVICE_CIDR,
+    IPVS_SCHEDULERS,
     ClusterSpec,
     NodeWish,
     PortRange,
@@ -70,6 +71,9 @@ def resolve(wishes: Mapping[str, Any], modes: tuple[str, ...]) -> ClusterSpec:
     for mode in (spec.proxy_mode, *(node.proxy_mode for node in nodes)):
         if mode and mode not in modes and not spec.proxy_command:
             raise UsageError(f"unknown proxy mode {mode!r}; known are {', '.join(modes)}")
+    if spec.ipvs_scheduler not in IPVS_SCHEDULERS:
+        known = ", ".join(IPVS_SCHEDULERS)
+        raise UsageError(f"IPVS scheduler {spec.ipvs_scheduler!r} is unknown; choose one of {known}")
     if spec.iptables not in IPTABLES_CHOICES:
         raise UsageError(f"iptables {spec.iptables!r} is not one of {', '.join(IPTABLES_CHOICES)}")
     return plan(spec, nodes)

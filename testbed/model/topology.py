@@ -28,6 +28,9 @@ NODE_PREFIX = 24
 API_PORT = 6443
 KUBELET_PORT = 10250
 
+IPVS_SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh")
+"""What `--ipvs-scheduler` takes: the kernel's modules ip_vs_NAME."""
+
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
 
 

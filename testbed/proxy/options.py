@@ -23,3 +23,10 @@ class ProxyOptions:
     """Changes are gathered for at least this long after a sync."""
     udp_timeout: float = 30.0
     """userspace: a UDP session without a packet ends."""
+    ipvs_tcp_timeout: float = 0.0
+    """`--ipvs-tcp-timeout`: an idle TCP connection is forgotten. 0 leaves the kernel's value; so below."""
+    ipvs_tcpfin_timeout: float = 0.0
+    """The same after the first FIN."""
+    ipvs_udp_timeout: float = 0.0
+    ipvs_strict_arp: bool = False
+    """Nobody but the interface that holds an address answers ARP for it."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyroute2 import IPRoute, NetlinkError
 
@@ -16,8 +17,10 @@ from testbed.kernel.ipvs import TABLE, Front, Ipvs, Table, VirtualServer
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Xtables
 from testbed.model.service import Route, ServicePort, Snapshot
+from testbed.model.topology import IPVS_SCHEDULERS
 from testbed.proxy.modes.base import Memo, Mode
 from testbed.proxy.modes.chains import rule_set
+from testbed.proxy.modes.ipvs_leaving import idle, with_leaving, without
 from testbed.proxy.modes.ipvs_rules import (
     JUMPS,
     SETS,
@@ -30,7 +33,6 @@ from testbed.proxy.modes.ipvs_rules import (
 from testbed.proxy.options import ProxyOptions
 
 DEVICE = "kube-ipvs0"
-SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh")
 NODE = ""
 """Stands for each of the node's addresses in the front of a node port."""
 
@@ -40,6 +42,9 @@ SYSCTLS = {
     "net.ipv4.vs.expire_quiescent_template": 1,
     "net.ipv4.ip_forward": 1,
 }
+STRICT_ARP = {"net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2}
+LOOK = 5.0
+"""Seconds between two looks at servers that leave; kube-proxy's is a minute."""
 REUSE_FIXED = (5, 9)
 """Before this kernel, conn_reuse_mode 1 delays or drops reused ports (kubernetes #81775)."""
 
@@ -90,18 +95,26 @@ class IpvsMode(Mode[IpvsState]):
 
     def __init__(self, options: ProxyOptions) -> None:
         super().__init__(options)
-        if options.ipvs_scheduler not in SCHEDULERS:
-            known = ", ".join(SCHEDULERS)
+        if options.ipvs_scheduler not in IPVS_SCHEDULERS:
+            known = ", ".join(IPVS_SCHEDULERS)
             raise UsageError(f"--ipvs-scheduler {options.ipvs_scheduler!r} is unknown; choose one of {known}")
         self._memo = Memo(lambda service: rendered(service, options))
         self._nat = nat_chains(options)
         self._known: IpvsState | None = None
+        self._look_at = float("inf")
 
     def start(self) -> str:
         self._ipvs = Ipvs()
+        self._ipvs.require(self.options.ipvs_scheduler)
+        self._ipvs.set_timeouts(
+            round(self.options.ipvs_tcp_timeout),
+            round(self.options.ipvs_tcpfin_timeout),
+            round(self.options.ipvs_udp_timeout),
+        )
         xtables = Xtables()
         self._rules = rule_set(xtables)
-        for name, value in SYSCTLS.items():
+        strict = STRICT_ARP if self.options.ipvs_strict_arp else {}
+        for name, value in {**SYSCTLS, **strict}.items():
             sysctl.put(name, value)
         release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
         if release < REUSE_FIXED:
@@ -135,13 +148,30 @@ class IpvsMode(Mode[IpvsState]):
         known = self._read(state.servers) if repair or self._known is None else self._known
         self._known = None
         changes = ipset.change(known.sets, state.sets)
-        changes += self._ipvs.change(known.servers, state.servers)
+        servers, moved = self._change_servers(known.servers, state.servers)
+        changes += moved
         add, remove = state.ips - known.ips, known.ips - state.ips
         if add or remove:
             addresses.change(DEVICE, add=add, remove=remove)
         changes += len(add) + len(remove) + self._rules.apply(state.rules, repair=repair)
-        self._known = state
+        self._known = replace(state, servers=servers)
         return changes
+
+    def _change_servers(self, known: Table, wanted: Table) -> tuple[Table, int]:
+        """Servers that leave get weight 0, and go when their last connection has; what is there then."""
+        slow = with_leaving(known, wanted)
+        changes = self._ipvs.change(known, slow)
+        fronts = [front for front, server in slow.items() if server is not wanted[front]]
+        gone = {front: idle(self._ipvs.connections(front), slow[front], wanted[front]) for front in fronts}
+        there = without(slow, wanted, gone)
+        changes += self._ipvs.change(slow, there)
+        leaving = any(there[front] is not wanted[front] for front in fronts)
+        self._look_at = time.monotonic() + LOOK if leaving else float("inf")
+        return there, changes
+
+    def healthy(self) -> bool:
+        """False when it is time to see whether servers that leave have lost their last connection."""
+        return time.monotonic() < self._look_at
 
     def _read(self, wanted: Table) -> IpvsState:
         make_device()

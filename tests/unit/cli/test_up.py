@@ -20,3 +20,9 @@ def test_a_mode_that_the_kernel_cannot_do(
 def test_an_image_without_a_program(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--image", "nginx"]) == 2
     assert capsys.readouterr().err == "testbed up: --image 'nginx' is not GLOB=PATH\n"
+
+
+def test_an_ipvs_scheduler_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--proxy-mode", "iptables", "--ipvs-scheduler", "best"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("testbed up: IPVS scheduler 'best' is unknown; choose one of rr, wrr, lc, wlc")

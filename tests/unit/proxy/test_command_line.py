@@ -35,6 +35,15 @@ def test_flags() -> None:
     )
 
 
+def test_ipvs_flags() -> None:
+    words = (
+        "kube-proxy --ipvs-tcp-timeout 15m --ipvs-tcpfin-timeout 10s --ipvs-udp-timeout 1m --ipvs-strict-arp"
+    )
+    read = options(parser("kube-proxy").parse_args(words.split()))
+    assert (read.ipvs_tcp_timeout, read.ipvs_tcpfin_timeout, read.ipvs_udp_timeout) == (900, 10, 60)
+    assert read.ipvs_strict_arp
+
+
 @pytest.mark.parametrize(
     ("mode", "period"), [("iptables", 5), ("userspace", 5), ("ipvs", 60), ("nftables", 7)]
 )
