@@ -49,6 +49,8 @@ class Call:
     form: Form
     body: bytes = b""
     content_type: str = ""
+    manager: str = ""
+    """Who changes fields: `fieldManager`, or the client's program."""
     warnings: list[str] = field(default_factory=list)
     """What the caller should be told though the request is done."""
 

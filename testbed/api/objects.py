@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -31,6 +32,8 @@ from testbed.api.store import Key, Record, StorageFailed, Store
 from testbed.model.resources import NAMESPACES, SERVICES
 
 Object = dict[str, Any]
+
+Stamp = Callable[[Object, Object], None]
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_LENGTH = 5
@@ -59,7 +62,15 @@ class Objects:
 
     # -- create
 
-    async def create(self, kind: Kind, namespace: str, obj: Object, *, dry_run: bool = False) -> bytes:
+    async def create(
+        self,
+        kind: Kind,
+        namespace: str,
+        obj: Object,
+        *,
+        dry_run: bool = False,
+        stamp: Callable[[Object], None] = lambda new: None,
+    ) -> bytes:
         """Store a new object. Its JSON as stored."""
         metadata = self._new_metadata(kind, namespace, obj)
         self._namespace_takes(kind, namespace, metadata)
@@ -72,6 +83,7 @@ class Objects:
         if kind.spec:
             metadata["generation"] = 1
         _judge(kind, obj, None)
+        stamp(obj)
         taken = self._assign(kind, obj, None)
         if dry_run:
             self._unassign(kind, obj, taken)
@@ -114,9 +126,19 @@ class Objects:
     # -- update
 
     async def update(
-        self, kind: Kind, key: Key, change: Change, *, part: str = "", dry_run: bool = False
+        self,
+        kind: Kind,
+        key: Key,
+        change: Change,
+        *,
+        part: str = "",
+        dry_run: bool = False,
+        stamp: Stamp = lambda old, new: None,
     ) -> bytes:
-        """Replace an object by what `change` makes of a copy of it. `part`: "", status, finalize, binding."""
+        """Replace an object by what `change` makes of a copy of it. `part`: "", status, finalize, binding.
+
+        `stamp` leaves in the new one who changed which fields of the old.
+        """
         record = self.store.latest(kind.id, key)
         if record is None:
             raise not_found(kind.resource, key[1])
@@ -129,6 +151,8 @@ class Objects:
             await self.store.settled()
             raise conflict(kind.resource, key[1])
         new = self._next(kind, key, old, new, part)
+        if not part:
+            stamp(old, new)
         if new == old:
             return record.data if self.store.get(kind.id, key) is record else await self._settled(record)
         if is_over(kind, new):

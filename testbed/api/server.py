@@ -174,9 +174,10 @@ class Server:
             return await podlog.serve(self.kubelets, request, target.key, query)
         if kind is PODS and target.subresource in streams.PROTOCOLS and verb in ("get", "create"):
             return await streams.serve(self.kubelets, request, target.key, target.subresource)
+        manager = query.get("fieldManager") or headers.get("User-Agent", "").partition("/")[0]
         body = await request.read() if request.body_exists else b""
         form = negotiate(headers.get("Accept", ""))
-        call = Call(target, verb, query, form, body, request.content_type if body else "")
+        call = Call(target, verb, query, form, body, request.content_type if body else "", manager)
         nodes.restrict(self.store, user, verb, target, call.document)
         if verb == "create" and target.kind.verbs == ("create",):
             answer = self.reviews.answer(user, kind.kind, target.namespace, call.document())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from testbed.api import fields, patch, table, twins
+from testbed.api import fields, managed, patch, table, twins
 from testbed.api.calls import Call, decode, delete_options, selection
 from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import Change, bind
-from testbed.api.objects import Objects
+from testbed.api.objects import Objects, Stamp
 from testbed.api.registry import Kind
 from testbed.api.status import (
     StatusError,
@@ -181,27 +182,44 @@ class Verbs:
         if apply is None:
             raise unsupported_media_type(call.content_type, list(_PATCHES))
         given = decode(call.body, call.content_type)
-        kind, name = call.target.kind, call.target.name
-        exists = self.store.latest(kind.id, call.target.key)
-        if call.content_type == _APPLY and not exists and isinstance(given, dict):
-            metadata = given.setdefault("metadata", {})
-            metadata.setdefault("name", name)
-            return 201, await self.objects.create(kind, call.target.namespace, given, dry_run=call.dry_run)
+        if call.content_type == _APPLY:
+            return await self._apply(call, given)
+        kind = call.target.kind
         return await self._change(call, fields.patched(call, lambda old: apply(kind, old, given)))
 
-    async def _change(self, call: Call, change: Change) -> Answer:
-        kind, subresource = call.target.kind, call.target.subresource
-        if subresource == "scale":
+    async def _apply(self, call: Call, given: Any) -> Answer:
+        """Server-side apply: create what is not there, else merge, conflicts and all."""
+        kind, key = twins.stored(call.target.kind), call.target.key
+        apply = managed.applied(call, given)
+        given["metadata"].setdefault("name", key[1])
+        if not self.store.latest(kind.id, key):
+            fields.check(call, given)
+            stored = twins.inward(call.target.kind, given)
+            data = await self.objects.create(
+                kind, key[0], stored, dry_run=call.dry_run, stamp=apply.stamp_first
+            )
+            return 201, twins.shown(call.target.kind, data)
+
+        def change(old: Object) -> Object:
+            pristine: Object = orjson.loads(orjson.dumps(old))
+            merged: Object = _strategic(kind, old, given)
+            return apply.settle(pristine, merged)
+
+        return await self._change(call, fields.patched(call, change), apply.stamp)
+
+    async def _change(self, call: Call, change: Change, stamp: Stamp | None = None) -> Answer:
+        kind, key, part = call.target.kind, call.target.key, call.target.subresource
+        stamp = stamp or functools.partial(managed.track, call.manager)
+        if part == "scale":
             data = await self.objects.update(
-                kind, call.target.key, _scaled(kind, change), dry_run=call.dry_run
+                kind, key, _scaled(kind, change), dry_run=call.dry_run, stamp=stamp
             )
             return 200, orjson.dumps(_scale_of(kind, orjson.loads(data)))
+        if kind.renames:
+            inner = change
+            change = lambda old: twins.inward(kind, inner(twins.outward(kind, old)))  # noqa: E731
         data = await self.objects.update(
-            twins.stored(kind),
-            call.target.key,
-            (lambda old: twins.inward(kind, change(twins.outward(kind, old)))) if kind.renames else change,
-            part=subresource,
-            dry_run=call.dry_run,
+            twins.stored(kind), key, change, part=part, dry_run=call.dry_run, stamp=stamp
         )
         return 200, twins.shown(kind, data)
 
