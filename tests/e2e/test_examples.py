@@ -1,0 +1,125 @@
+"""Every example comes up, and its Services answer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from testbed.lab.cluster import Cluster
+
+TESTBED = [sys.executable, "-m", "testbed.cli.main"]
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEADLINE = 60.0
+
+SETS = (
+    # Files that are applied together, and the ports of their Services that answer to HTTP.
+    (("nginx-pod.yaml", "clusterIP.yaml"), (80,)),
+    (("nginx-pod.yaml", "nodeportIP.yaml"), (80,)),
+    (("mynginx.yaml", "mynginx-service.yaml"), (80,)),
+    (("mysvc-without-selector.yaml",), ()),
+    (("myapp.yaml", "mysvc-multi-port.yaml"), (80, 443)),
+    (("myapp.yaml", "mysvc-load-balancer.yaml"), (80,)),
+    (("my-service-external-name.yaml",), ()),
+    (("myapp.yaml", "my-service-external-ip.yaml"), (80,)),
+    (("myapp.yaml", "my-service.yaml"), (80,)),
+    (("nginx-service.yaml",), (80,)),
+    (("db-service.yaml",), (3306,)),
+    (("echo.yaml",), (80,)),
+    (("nginx.yaml",), (80,)),
+)
+ELSEWHERE = {"nginx-tls.yaml", "two-modes.yaml"}
+"""Examples that have a test of their own."""
+
+
+class Kubectl:
+    """kubectl on one cluster, in one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str = "default") -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+
+    def __call__(self, *words: str) -> str:
+        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=2 * DEADLINE, check=False)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self("get", kind, "-n", self.namespace, "-o", "json"))[
+            "items"
+        ]
+        return found
+
+    def curl(self, machine: str, url: str) -> bool:
+        done = self.cluster.machine(machine).run(["curl", "-sf", "-m", "2", url], check=False)
+        return done.returncode == 0
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + DEADLINE
+    while not (seen := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("examples") / "state"))
+        subprocess.run([*TESTBED, "up", "--name", "examples"], check=True, capture_output=True, timeout=240)
+        yield Cluster.open("examples")
+        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
+
+
+def addresses(service: dict[str, Any]) -> list[tuple[str, str]]:
+    """(machine to ask from, address), for each way to the Service but its node ports."""
+    spec, status = service["spec"], service.get("status") or {}
+    found = [("node01", spec["clusterIP"]), ("node02", spec["clusterIP"])]
+    found += [("node01", ip) for ip in spec.get("externalIPs") or ()]
+    return found + [("client", each["ip"]) for each in status.get("loadBalancer", {}).get("ingress") or ()]
+
+
+@pytest.mark.parametrize(("files", "ports"), SETS, ids=lambda value: "+".join(map(str, value)) or "none")
+def test_an_example_answers(cluster: Cluster, files: tuple[str, ...], ports: tuple[int, ...]) -> None:
+    kubectl = Kubectl(cluster)
+    paths = [f"-f={EXAMPLES / name}" for name in files]
+    kubectl("apply", *paths)
+    try:
+        if ports:
+            until(lambda: _all_answer(kubectl, ports), f"{files}: no answer")
+    finally:
+        kubectl("delete", *paths, "--grace-period=1")
+
+
+def _all_answer(kubectl: Kubectl, ports: tuple[int, ...]) -> bool:
+    services = [each for each in kubectl.items("services") if each["metadata"]["name"] != "kubernetes"]
+    balanced = [each for each in services if each["spec"]["type"] == "LoadBalancer"]
+    if not services or any(not each["status"].get("loadBalancer") for each in balanced):
+        return False
+    for service in services:
+        if not all(
+            kubectl.curl(machine, f"http://{ip}:{port}/")
+            for machine, ip in addresses(service)
+            for port in ports
+        ):
+            return False
+        for port in service["spec"]["ports"]:
+            outside = f"http://{kubectl.cluster.machine('node02').address}:{port.get('nodePort')}/"
+            if port.get("nodePort") and not kubectl.curl("client", outside):
+                return False
+    return True
+
+
+def test_every_example_is_tried() -> None:
+    tried = {name for files, _ in SETS for name in files}
+    assert tried | ELSEWHERE == {path.name for path in EXAMPLES.glob("*.yaml")}
+    assert all(list(yaml.safe_load_all(path.read_text())) for path in EXAMPLES.glob("*.yaml"))
