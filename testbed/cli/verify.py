@@ -26,7 +26,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from testbed.errors import UsageError
-from testbed.model.cases import CASES, Case
+from testbed.model.cases import CASES, LIVE_CASES, Case
 
 if TYPE_CHECKING:
     from testbed.packets.matrix import Verdict
@@ -89,11 +89,16 @@ def chosen_modes(text: str | None, *, any_mode: bool = False) -> tuple[str, ...]
 
 
 def chosen_cases(glob: str) -> tuple[Case, ...]:
-    """The cases whose names match. Raises UsageError when there are none."""
+    """The cases whose names match. Raises UsageError when there are none, live ones neither."""
     cases = tuple(case for case in CASES if fnmatchcase(case.name, glob))
-    if not cases:
+    if not cases and not chosen_live(glob):
         raise UsageError(f"--cases {glob!r} matches none of {len(CASES)} cases; one is {CASES[0].name}")
     return cases
+
+
+def chosen_live(glob: str) -> tuple[str, ...]:
+    """The live cases whose names match."""
+    return tuple(name for name in LIVE_CASES if fnmatchcase(name, glob))
 
 
 def command_line(args: argparse.Namespace, modes: Sequence[str]) -> list[str]:
@@ -109,8 +114,9 @@ def _verdicts(args: argparse.Namespace, modes: tuple[str, ...], cases: tuple[Cas
     from testbed.packets.verification import Plan, verify
 
     signal.signal(signal.SIGTERM, _interrupt)
+    plan = Plan(args.name, modes, cases, args.proxy_command, live=chosen_live(args.cases))
     found = []
-    with closing(verify(Plan(args.name, modes, cases, args.proxy_command), _say)) as verdicts:
+    with closing(verify(plan, _say)) as verdicts:
         for verdict in verdicts:
             found.append(verdict)
             if verdict.verdict != "passed":
@@ -124,8 +130,9 @@ def _mutations(args: argparse.Namespace, modes: tuple[str, ...], cases: tuple[Ca
     from testbed.packets.verification import Plan, mutate
 
     signal.signal(signal.SIGTERM, _interrupt)
+    plan = Plan(args.name, modes, cases, faults=args.mutations, live=chosen_live(args.cases))
     found = []
-    with closing(mutate(Plan(args.name, modes, cases, faults=args.mutations), _say)) as mutants:
+    with closing(mutate(plan, _say)) as mutants:
         for mutant in mutants:
             found.append(mutant)
             _say(f"{mutant.mode} {mutant.fault}: {mutant.caught_by or 'NOT CAUGHT'}")

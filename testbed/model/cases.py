@@ -203,3 +203,19 @@ CASES: tuple[Case, ...] = (
     Case(To.CLUSTER_IP, ALL_LOCAL, "pod", FAR, "TCP", SERVICE_PORT, count=FEW),
     Case(To.CLUSTER_IP, ALL_LOCAL, "pod", CALLER, "UDP", SERVICE_PORT, count=FEW),
 )
+
+LIVE_CASES = (
+    "live/affinity/held/tcp",
+    "live/affinity/held/udp",
+    "live/moved/tcp",
+    "live/moved/udp",
+    "live/emptied/tcp",
+    "live/emptied/udp",
+    "live/refilled/tcp",
+    "live/refilled/udp",
+    "live/affinity/off/tcp",
+    "live/kept/syncs/tcp",
+    "live/kept/restart/tcp",
+    "live/affinity/forgotten/tcp",
+)
+"""What is checked while the scene changes, after the other cases: one episode, in this order."""

@@ -17,6 +17,7 @@ NEAR_LOCAL, FAR_LOCAL = "near-local", "far-local"
 NEAR_INSIDE, FAR_INSIDE = "near-inside", "far-inside"
 ALL_LOCAL = "all-local"
 PUBLISHED, ENDING, HALF_ENDING = "published", "ending", "half-ending"
+MOVING, STICKY, BRIEF = "moving", "sticky", "brief"
 GUARDED, CLOSED = "guarded", "closed"
 FIRST, SECOND, CLIENT = "node01", "node02", "client"
 
@@ -39,6 +40,15 @@ WAYS: Mapping[str, IPv4Network] = {
 
 ELSEWHERE = "203.0.113.0/24"
 """A network that nobody here is in."""
+
+
+BRIEF_SECONDS = 1
+"""How long BRIEF remembers its clients."""
+
+VISITORS = tuple(f"172.30.0.{host}" for host in range(100, 120))
+"""Further addresses of the outside client."""
+
+BRIEFLY = {"clientIP": {"timeoutSeconds": BRIEF_SECONDS}}
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,14 @@ OFFERS: Mapping[str, Offer] = {
     PUBLISHED: Offer(_of(UNREADY), 30091, spec={"publishNotReadyAddresses": True}),
     ENDING: Offer(node_port=30092, written={NEAR: ENDS_SERVING, CALLER: ENDS_SILENT}),
     HALF_ENDING: Offer(node_port=30093, spec=LOCAL_OUTSIDE, written={NEAR: ENDS_SERVING, FAR: READY}),
+    MOVING: Offer(_of(NEAR), 30094),
+    STICKY: Offer({"in": ALL}, 30095, spec={"sessionAffinity": "ClientIP"}),
+    BRIEF: Offer({"in": ALL}, 30096, spec={"sessionAffinity": "ClientIP", "sessionAffinityConfig": BRIEFLY}),
     CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", spec={"loadBalancerSourceRanges": [ELSEWHERE]}),
 }
+
+LIVE = (MOVING, STICKY, BRIEF)
+"""Those that change, or remember: `testbed.packets.live` is about them."""
 
 NODE_PORTS = {name: offer.node_port for name, offer in OFFERS.items() if offer.node_port}
 

@@ -116,7 +116,7 @@ class Stage:
         self.world = world
         self.places = places
         self.names = {str(places[name].sender.address): name for name in SERVERS if name in places}
-        self._questions = questions(secrets.token_hex(4))
+        self.questions = questions(secrets.token_hex(4))
         self._open = ExitStack()
         self._sniffers: dict[str, Sniffer] = {}
         self._leaks: dict[str, Sniffer] = {}
@@ -160,13 +160,16 @@ class Stage:
         """Ask all at once. `choice_only`: of interest is only to which backend it went: replies are not read,
         since reading packets is what takes time.
         """
-        asked = []
-        for (case, expected), (port, token) in zip(wanted, self._questions, strict=False):
-            flow = self.flow(case)
-            wait = SILENT_SECONDS if expected.fate in QUIET else seconds
-            question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
-            asked.append(Asked(case.actor, flow, expected, question))
+        asked = [self.asked(case, expected, seconds) for case, expected in wanted]
         return self.answers(asked, choice_only=choice_only)
+
+    def asked(self, case: Case, expected: Outcome, seconds: float) -> Asked:
+        """The case's question, from a port of its own."""
+        flow = self.flow(case)
+        port, token = next(self.questions)
+        wait = SILENT_SECONDS if expected.fate in QUIET else seconds
+        question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
+        return Asked(case.actor, flow, expected, question)
 
     def answers(self, asked: Sequence[Asked], *, choice_only: bool = False) -> list[Exchange]:
         for sniffer in (*self._sniffers.values(), *self._leaks.values()):

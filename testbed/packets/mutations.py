@@ -6,14 +6,17 @@ import fnmatch
 import http.client
 import sys
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from testbed.errors import TestbedError
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.model.cases import Case
-from testbed.packets.matrix import HURRY_SECONDS, Stage
+from testbed.packets.live import Live
+from testbed.packets.matrix import HURRY_SECONDS, PASSED, Stage, Verdict
 from testbed.packets.patience import until
 from testbed.packets.sockets import inside
 from testbed.proxy import faults
@@ -35,12 +38,18 @@ class Mutant:
 
 
 def hunt(
-    cluster: Cluster, stage: Stage, mode: str, cases: Sequence[Case], chosen: str = "*"
+    cluster: Cluster,
+    stage: Stage,
+    mode: str,
+    cases: Sequence[Case],
+    chosen: str = "*",
+    live: Sequence[str] = (),
 ) -> Generator[Mutant, None, None]:
     """Each fault whose name matches `chosen`, in turn, on all nodes.
 
     Raises TestbedError when an agent does not come up with its fault.
     """
+    names = {case.name for case in cases}
     ordered = sorted(cases, key=lambda case: case.count)
     for fault in fnmatch.filter(faults.names(mode), chosen):
         cluster.set_proxy(mode, command=command(cluster, fault))
@@ -50,9 +59,17 @@ def hunt(
                 raise TestbedError(
                     f"{node.name} has no rules with fault {fault}; its kube-proxy.log tells why"
                 )
-        failed = (v for v in stage.verdicts(mode, ordered, seconds=HURRY_SECONDS) if v.verdict != "passed")
-        first = next(failed, None)
+        faulty = command(cluster, fault)
+        alive = Live(cluster, stage, mode, faulty).verdicts() if live else nothing()
+        with closing(alive):
+            verdicts = chain(stage.verdicts(mode, ordered, seconds=HURRY_SECONDS), alive)
+            failed = (v for v in verdicts if v.verdict != PASSED and (v.case in live or v.case in names))
+            first = next(failed, None)
         yield Mutant(mode, fault, first.case if first else "", first.seen if first else "")
+
+
+def nothing() -> Generator[Verdict, None, None]:
+    yield from ()
 
 
 def command(cluster: Cluster, fault: str) -> str:

@@ -36,7 +36,10 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """What to send. `token`: bytes that are found in no other packet. `patience`: seconds on a laptop."""
+    """What to send. `token`: bytes that are found in no other packet. `patience`: seconds on a laptop.
+
+    `source`: the address to send from, "" for the kernel's choice.
+    """
 
     to: str
     port: int
@@ -44,6 +47,7 @@ class Question:
     source_port: int
     token: bytes
     patience: float = 4.0
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class _Asking:
         self.stream = question.protocol == "TCP"
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM if self.stream else socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("", question.source_port))
+        self.socket.bind((question.source, question.source_port))
         self.deadline = time.monotonic() + patience(question.patience)
         self.result: Result | None = None
         self.data = b""

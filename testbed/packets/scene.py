@@ -88,6 +88,46 @@ async def _build(kubeconfig: Path, spec: ClusterSpec) -> World:
         return await _world(client, spec)
 
 
+def set_affinity(kubeconfig: Path, name: str, affinity: str) -> None:
+    """Give a Service of the scene another sessionAffinity."""
+    asyncio.run(_patch(kubeconfig, name, {"sessionAffinity": affinity}))
+
+
+def lead(kubeconfig: Path, spec: ClusterSpec, name: str, backend: str) -> World:
+    """Lead a Service of the scene to another backend, and wait until its EndpointSlices say so."""
+    asyncio.run(_patch(kubeconfig, name, {"selector": {"backend": backend}}))
+    return asyncio.run(_led(kubeconfig, spec, name, backend))
+
+
+async def _patch(kubeconfig: Path, name: str, fields: dict[str, Any]) -> None:
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        await client.patch(SERVICES, name, NAMESPACE, {"spec": fields})
+
+
+async def _led(kubeconfig: Path, spec: ClusterSpec, name: str, backend: str) -> World:
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        deadline = time.monotonic() + patience(READY_SECONDS)
+        while True:
+            world = await _world(client, spec)
+            due = {pod_of(world, backend)["status"]["podIP"]} if backend in HOMES else set()
+            if {ip for one in _endpoints(world, name) for ip in one["addresses"]} == due:
+                return world
+            if time.monotonic() > deadline:
+                raise TestbedError(
+                    f"Service {name} does not get its endpoints; see the controller manager's log"
+                )
+            await asyncio.sleep(POLL)
+
+
+def _endpoints(world: World, name: str) -> list[Any]:
+    return [
+        endpoint
+        for piece in world.slices
+        if piece["metadata"].get("labels", {}).get("kubernetes.io/service-name") == name
+        for endpoint in piece.get("endpoints") or ()
+    ]
+
+
 async def _world(client: Client, spec: ClusterSpec) -> World:
     found = [(await client.list(kind, NAMESPACE)).items for kind in (SERVICES, ENDPOINT_SLICES, PODS)]
     services, slices, pods = (tuple(items) for items in found)
@@ -102,10 +142,7 @@ def _missing(world: World) -> str:
     for name, offer in OFFERS.items():
         due = len(ready_of(name))
         ready = sum(
-            endpoint.get("conditions", {}).get("ready") is True
-            for piece in world.slices
-            if piece["metadata"].get("labels", {}).get("kubernetes.io/service-name") == name
-            for endpoint in piece.get("endpoints") or ()
+            endpoint.get("conditions", {}).get("ready") is True for endpoint in _endpoints(world, name)
         )
         if ready != due and not offer.written:
             return f"Service {name} has {ready} of {due} ready endpoints"

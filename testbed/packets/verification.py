@@ -15,10 +15,11 @@ from testbed.lab.machine import Machine
 from testbed.lab.network import INTERFACE
 from testbed.lab.spec import resolve
 from testbed.model.cases import Case
-from testbed.model.offers import CLIENT, FIRST, SERVERS, WAYS
+from testbed.model.offers import CLIENT, FIRST, SERVERS, VISITORS, WAYS
 from testbed.model.oracle import Sender, World
 from testbed.model.topology import LOAD_BALANCERS
 from testbed.packets import leftovers, scene
+from testbed.packets.live import Live
 from testbed.packets.matrix import (
     ANSWER_SECONDS,
     FAILED,
@@ -43,7 +44,7 @@ Progress = Callable[[str], None]
 class Plan:
     """What is to be verified. `command`: the proxy to check in place of the agent, as for `set_proxy`.
 
-    `faults`: a pattern of names, for `mutate`.
+    `faults`: a pattern of names, for `mutate`. `live`: the names of live cases.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Plan:
     cases: tuple[Case, ...]
     command: str = ""
     faults: str = "*"
+    live: tuple[str, ...] = ()
 
 
 def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
@@ -60,7 +62,7 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
     """
     with _staged(plan, progress) as (cluster, stage):
         for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
-            progress(f"{mode}: {len(plan.cases)} cases")
+            progress(f"{mode}: {len(plan.cases) + len(plan.live)} cases")
             yield from _in_mode(cluster, stage, former, mode, plan, progress)
 
 
@@ -77,7 +79,7 @@ def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
                     raise TestbedError(
                         f"{mode} {verdict.case} fails without a fault; `testbed verify` it first"
                     )
-            yield from hunt(cluster, stage, mode, plan.cases, plan.faults)
+            yield from hunt(cluster, stage, mode, plan.cases, plan.faults, plan.live)
 
 
 @contextmanager
@@ -112,12 +114,17 @@ def _in_mode(
     except (TestbedError, OSError, subprocess.SubprocessError) as error:
         for case in plan.cases:
             yield Verdict.of(mode, case, "", f"no switch to {mode}: {error}", NOT_RUN)
+        for name in plan.live:
+            yield Verdict(mode, name, "any", "any", "any", "", f"no switch to {mode}: {error}", NOT_RUN)
         return
     unsettled = stage.settle(mode)
     if unsettled:
         progress(f"{mode}: the rules are not in: {unsettled[0]} and {len(unsettled) - 1} others do not work")
     seconds = HURRY_SECONDS if unsettled else ANSWER_SECONDS
     yield from stage.verdicts(mode, plan.cases, seconds=seconds)
+    if plan.live:
+        found = Live(cluster, stage, mode, plan.command).verdicts()
+        yield from (verdict for verdict in found if verdict.case in plan.live)
 
 
 def _leftovers(machine: Machine, former: str, mode: str) -> Verdict:
@@ -151,6 +158,7 @@ def _prepare(cluster: Cluster) -> None:
         way = ["default", "via", str(cluster.spec.client_address), "dev", INTERFACE]
         cluster.machine(each.name).run(["ip", "route", "replace", *way])
     # Else the node would tell it a shorter way to the backend's node, past the node that the case is about.
+    client.run(["sh", "-c", "; ".join(f"ip address add {one}/32 dev {INTERFACE}" for one in VISITORS)])
     client.run(["sysctl", "-qw", "net.ipv4.conf.all.accept_redirects=0", f"{REDIRECTS}=0"])
 
 

@@ -17,6 +17,7 @@ from testbed.errors import UsageError
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Rules
 from testbed.model.service import Refusal, Route, ServicePort, Snapshot
+from testbed.proxy.conntrack import Reconciler
 from testbed.proxy.modes.base import Mode
 
 VARIABLE = "TESTBED_FAULT"
@@ -83,9 +84,16 @@ ASKED: Mapping[str, Change] = {
     "no-node-port": _with(node_port=0),
     "no-external-ips": _with(external_ips=()),
     "no-load-balancer": _with(load_balancer_ips=()),
+    "no-affinity": _with(affinity_seconds=0),
+    "affinity-for-ever": lambda service: replace(
+        service, affinity_seconds=86400 if service.affinity_seconds else 0
+    ),
     "source-ranges-ignored": _with(source_ranges=()),
 }
 """Faults in what a mode is asked to do, Service port by Service port."""
+
+FROZEN, UDP_KEPT = "first-state-for-ever", "stale-udp-connections-kept"
+"""Faults in time: later changes are not rendered; conntrack is not cleaned up."""
 
 _OFF_CLUSTER = r"^! -s \S+ (.*-j KUBE-MARK-MASQ)$"
 
@@ -128,7 +136,7 @@ RULES: Mapping[str, RuleFault] = {
 
 def names(mode: str) -> tuple[str, ...]:
     """The faults that an agent in `mode` can have."""
-    return (*ASKED, *(RULES if mode == "iptables" else ()))
+    return (*ASKED, FROZEN, UDP_KEPT, *(RULES if mode == "iptables" else ()))
 
 
 def chosen(mode: Mode[Any]) -> Mode[Any]:
@@ -136,9 +144,16 @@ def chosen(mode: Mode[Any]) -> Mode[Any]:
     name = os.environ.get(VARIABLE, "")
     if not name:
         return mode
-    if name not in ASKED and name not in RULES:
-        raise UsageError(f"{VARIABLE}={name} is unknown; known are {', '.join((*ASKED, *RULES))}")
+    if name not in names("iptables"):
+        raise UsageError(f"{VARIABLE}={name} is unknown; known are {', '.join(names('iptables'))}")
+    if name == UDP_KEPT:
+        Reconciler.after_sync = _kept  # type: ignore[method-assign]
     return Faulty(mode, name)
+
+
+def _kept(self: Reconciler, snapshot: Snapshot) -> int:
+    """In place of removing stale UDP connections."""
+    return 0
 
 
 class Faulty(Mode[Any]):
@@ -149,10 +164,16 @@ class Faulty(Mode[Any]):
         self.title = f"{mode.title} (fault injected: {fault})"
         self.mode = mode
         self.fault = fault
+        self._first: Snapshot | None = None
 
     def render(self, snapshot: Snapshot) -> Any:
         if self.fault in RULES:
             return RULES[self.fault].apply(self.mode.render(snapshot))
+        if self.fault == FROZEN:
+            self._first = self._first or snapshot
+            return self.mode.render(self._first)
+        if self.fault == UDP_KEPT:
+            return self.mode.render(snapshot)
         change = ASKED[self.fault]
         return self.mode.render(
             replace(snapshot, services={key: change(one) for key, one in snapshot.services.items()})

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from testbed.lab import state
-from testbed.model.cases import CASES
+from testbed.model.cases import CASES, LIVE_CASES
 from testbed.packets.patience import patience
 
 VERIFY = [sys.executable, "-m", "testbed.cli.main", "verify"]
@@ -33,7 +33,7 @@ def test_all_cases_pass_in_both_native_modes() -> None:
     code, report = verify("--modes", "iptables,userspace", "--name", "e2e-verify")
     assert failures(report) == []
     assert code == 0
-    cases, nodes = len(CASES), 3
+    cases, nodes = len(CASES) + len(LIVE_CASES), 3
     assert report["modes"]["iptables"] == {"passed": cases, "failed": 0, "not_run": 0}
     # on each node also: nothing of iptables mode is left
     assert report["modes"]["userspace"] == {"passed": cases + nodes, "failed": 0, "not_run": 0}
@@ -43,7 +43,7 @@ def test_all_cases_pass_in_both_native_modes() -> None:
 def test_ipvs_runs_too_in_a_vm_where_the_kernel_has_none() -> None:
     code, report = verify("--modes", "ipvs", "--name", "e2e-ipvs")
     assert failures(report) == []
-    assert (code, report["modes"]["ipvs"]["passed"]) == (0, len(CASES))
+    assert (code, report["modes"]["ipvs"]["passed"]) == (0, len(CASES) + len(LIVE_CASES))
 
 
 def test_a_proxy_that_does_nothing_fails() -> None:

@@ -292,7 +292,7 @@ def test_a_mode_is_held_to_its_own_deviations(right: Stage) -> None:
 
 def test_a_probe_says_what_its_socket_said(right: Stage) -> None:
     def result(to: str, port: int, protocol: str, seconds: float = 2.0) -> Result:
-        number, token = next(right._questions)
+        number, token = next(right.questions)
         (answer,) = ask(right.places["caller"].netns, [Question(to, port, protocol, number, token, seconds)])
         return answer.result
 
