@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 from dataclasses import dataclass
 
 from testbed.client import Client, Informer
@@ -17,6 +18,7 @@ from testbed.proxy.loop import SyncLoop
 from testbed.proxy.metrics import Metrics
 from testbed.proxy.modes import NAMES, mode_class
 from testbed.proxy.options import ProxyOptions
+from testbed.proxy.service_health import ServiceHealth
 from testbed.proxy.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,12 @@ class Agent:
         mode = faults.chosen(mode_class(self.mode)(self.options))
         syncing = SyncLoop(mode, tracker, self.options, metrics)
         health = HealthServer(metrics, self.mode, 2 * self.options.sync_period)
+        checks = ServiceHealth(lambda: health.healthy(time.time()))
+
+        async def update_checks() -> None:
+            await checks.update(tracker.health_checks(), syncing.node_port_addresses)
+
+        syncing.after_sync = update_checks
         try:
             about = await syncing.in_worker(mode.start)
             log.info("Using %s Proxier. %s", mode.title, about)
@@ -53,6 +61,7 @@ class Agent:
         finally:
             await syncing.in_worker(mode.stop)
             syncing.close()
+            await checks.close()
             await health.close()
 
     async def _serve(self, client: Client, tracker: Tracker, syncing: SyncLoop, ended: asyncio.Event) -> None:

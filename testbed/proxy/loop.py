@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -47,10 +47,22 @@ class SyncLoop:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
         self._ended = 0.0
         self._repair_at = 0.0
+        self._triggers: list[float] = []
+        self.after_sync: Callable[[], Awaitable[None]] = nothing
+        """Called after each sync that went well."""
+
+    @property
+    def node_port_addresses(self) -> tuple[str, ...]:
+        """Where this node's own ports answer: the addresses of --nodeport-addresses, or everywhere."""
+        everywhere = ("0.0.0.0",) if self._tracker.family == 4 else ("::",)
+        return self._addresses if self.options.nodeport_addresses else everywhere
 
     def wake(self) -> None:
         """Something changed."""
         self.metrics.last_queued.value = time.time()
+        pending = self._tracker.pending
+        self.metrics.services_pending.value = pending.services
+        self.metrics.endpoints_pending.value = pending.slices
         self._wake.set()
 
     async def in_worker(self, function: Callable[..., T], *args: Any) -> T:
@@ -72,7 +84,9 @@ class SyncLoop:
         """One sync now. Returns whether it went well; if not, the next one is a repair, in RETRY seconds."""
         self._wake.clear()
         snapshot = self._tracker.snapshot()
-        changed = self._tracker.take_change_times()
+        triggers, objects = self._tracker.take_changes()
+        self.metrics.services.value += objects.services
+        self.metrics.endpoints.value += objects.slices
         started = time.monotonic()
         repair = started >= self._repair_at
         try:
@@ -80,6 +94,8 @@ class SyncLoop:
         except TestbedError as error:
             log.error("Sync failed, trying again in %.0f s: %s", RETRY, error)
             self.metrics.failures.value += 1
+            self.metrics.partial_failures.value += not repair
+            self._triggers += triggers
             self._ended = time.monotonic()
             self._repair_at = self._ended + RETRY
             return False
@@ -87,7 +103,9 @@ class SyncLoop:
         took = self._ended - started
         if repair:
             self._repair_at = self._ended + max(self.options.sync_period, REPAIR_SHARE * took)
-        self._count(took, changes, changed)
+        self._count(took, changes, repair, self._triggers + triggers)
+        self._triggers = []
+        await self.after_sync()
         log.log(
             logging.INFO if changes else logging.DEBUG,
             "SyncProxyRules complete: %.1f ms, %d services, %d changes%s",
@@ -115,11 +133,17 @@ class SyncLoop:
         self._conntrack.after_sync(snapshot)
         return changes
 
-    def _count(self, took: float, changes: int, changed: list[float]) -> None:
+    def _count(self, took: float, changes: int, repair: bool, triggers: list[float]) -> None:
         now = time.time()
-        first = not self.metrics.last_sync.value
         self.metrics.sync.observe(took)
+        (self.metrics.full if repair else self.metrics.partial).observe(took)
         self.metrics.last_sync.value = now
         self.metrics.changes.value += changes
-        for moment in () if first else changed:  # what was there before the agent is not its delay
+        self.metrics.services_pending.value = self._tracker.pending.services
+        self.metrics.endpoints_pending.value = self._tracker.pending.slices
+        for moment in triggers:
             self.metrics.programming.observe(max(0.0, now - moment))
+
+
+async def nothing() -> None:
+    """Nobody waits for syncs."""

@@ -7,20 +7,10 @@ from dataclasses import dataclass, field
 
 SYNC_BUCKETS = tuple(0.001 * 2**i for i in range(15))
 """Seconds; as upstream's kubeproxy_sync_proxy_rules_duration_seconds."""
-PROGRAMMING_BUCKETS = (
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    *map(float, range(1, 11)),
-    15.0,
-    30.0,
-    60.0,
-    120.0,
-    300.0,
+PROGRAMMING_BUCKETS = tuple(
+    map(float, (0, 0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30)))
 )
+"""Seconds; as upstream's kubeproxy_network_programming_duration_seconds."""
 
 
 @dataclass
@@ -58,43 +48,47 @@ class Gauge:
         return f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n{self.name} {self.value}"
 
 
-@dataclass
 class Metrics:
-    """What one agent counts."""
+    """What one agent counts. Source: kubernetes pkg/proxy/metrics/metrics.go.
 
-    sync: Histogram = field(
-        default_factory=lambda: Histogram(
-            "kubeproxy_sync_proxy_rules_duration_seconds", "Duration of a sync", SYNC_BUCKETS
-        )
-    )
-    programming: Histogram = field(
-        default_factory=lambda: Histogram(
+    A full sync compares with what is in the kernel; a partial one with what the agent knows to be there.
+    """
+
+    def __init__(self) -> None:
+        self.sync = _syncs("proxy_rules", "Duration of a sync")
+        self.full = _syncs("full_proxy_rules", "Duration of a sync that reads what is there")
+        self.partial = _syncs("partial_proxy_rules", "Duration of a sync of nothing but changes")
+        self.programming = Histogram(
             "kubeproxy_network_programming_duration_seconds",
-            "From the change of a Service or its endpoints to its rules on this node",
+            "From the change of a Pod or Service that an EndpointSlice tells of to its rules on this node",
             PROGRAMMING_BUCKETS,
         )
-    )
-    last_sync: Gauge = field(
-        default_factory=lambda: Gauge(
-            "kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When the last sync ended well"
+        self.last_sync = _gauge("last_timestamp_seconds", "When the last sync ended well")
+        self.last_queued = _gauge("last_queued_timestamp_seconds", "When a sync was last asked for")
+        self.services_pending = _gauge("service_changes_pending", "Changes of Services to be synced")
+        self.endpoints_pending = _gauge("endpoint_changes_pending", "Changes of EndpointSlices to be synced")
+        self.services = _counter("service_changes_total", "Changes of Services")
+        self.endpoints = _counter("endpoint_changes_total", "Changes of EndpointSlices")
+        self.failures = _counter("failures_total", "Syncs that failed")
+        self.partial_failures = _counter(
+            "iptables_partial_restore_failures_total", "Partial syncs that failed, in any mode"
         )
-    )
-    last_queued: Gauge = field(
-        default_factory=lambda: Gauge(
-            "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", "When a sync was last asked for"
-        )
-    )
-    failures: Gauge = field(
-        default_factory=lambda: Gauge(
-            "kubeproxy_sync_proxy_rules_failures_total", "Syncs that failed", kind="counter"
-        )
-    )
-    changes: Gauge = field(
-        default_factory=lambda: Gauge(
+        self.changes = Gauge(
             "testbed_sync_changes_total", "Lines, messages or listeners changed by syncs", kind="counter"
         )
-    )
 
     def text(self) -> str:
         every: list[Histogram | Gauge] = list(vars(self).values())
         return "\n".join(one.text() for one in every) + "\n"
+
+
+def _syncs(name: str, help: str) -> Histogram:
+    return Histogram(f"kubeproxy_sync_{name}_duration_seconds", help, SYNC_BUCKETS)
+
+
+def _gauge(name: str, help: str, kind: str = "gauge") -> Gauge:
+    return Gauge(f"kubeproxy_sync_proxy_rules_{name}", help, kind=kind)
+
+
+def _counter(name: str, help: str) -> Gauge:
+    return _gauge(name, help, "counter")

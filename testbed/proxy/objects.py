@@ -5,12 +5,17 @@ Field meanings: kubernetes.io/docs/reference/kubernetes-api/service-resources.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from testbed.model.service import Protocol, ServicePort
+
+log = logging.getLogger(__name__)
 
 Object = Mapping[str, Any]
 
@@ -19,8 +24,11 @@ PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 HEADLESS = "service.kubernetes.io/headless"
 ZONE = "topology.kubernetes.io/zone"
 LAST_CHANGE = "endpoints.kubernetes.io/last-change-trigger-time"
-DEFAULT_AFFINITY = 10800
-"""Seconds that ClientIP affinity lasts unless the Service says otherwise."""
+DEFAULT_AFFINITY, MOST_AFFINITY = 10800, 86400
+"""Seconds that ClientIP affinity lasts unless the Service says otherwise; and at most."""
+BROADCAST = "255.255.255.255"
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""RFC 1123. Names go into comments of rules, where a quote or a line break would be another rule."""
 
 
 class Malformed(ValueError):
@@ -53,82 +61,127 @@ def service_ports(service: Object, family: int = 4) -> list[ServicePort]:
     if spec.get("type") == "ExternalName" or ignored(service):
         return []
     addresses = spec.get("clusterIPs") or [spec.get("clusterIP")]
-    cluster_ip = next((ip for ip in addresses if ip and ip != "None" and _version(ip) == family), "")
+    wanted = [ip for ip in addresses if ip and ip != "None"]
+    cluster_ip = next(iter(_of_family(wanted, family)), "")
     if not cluster_ip:
         return []
     common = _common(service, family)
-    return [_port(service, port, cluster_ip, common) for port in spec.get("ports") or ()]
+    ports = [_port(service, port, cluster_ip, common) for port in spec.get("ports") or ()]
+    _each_once("port", [(one.protocol, one.port) for one in ports])
+    _each_once("port name", [(one.protocol, one.port_name) for one in ports])
+    _each_once("node port", [(one.protocol, one.node_port) for one in ports if one.node_port])
+    return ports
+
+
+def _each_once(what: str, found: Iterable[tuple[Protocol, int | str]]) -> None:
+    for (protocol, value), times in Counter(found).most_common(1):
+        if times > 1:
+            raise Malformed(f"{what} {value!r} of {protocol} is there {times} times")
 
 
 def _common(service: Object, family: int) -> dict[str, Any]:
     """The fields that all ports of a Service share."""
     spec = service["spec"]
     affinity = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+    seconds = affinity.get("timeoutSeconds") or DEFAULT_AFFINITY
+    if not isinstance(seconds, int) or not 0 < seconds <= MOST_AFFINITY:
+        raise Malformed(f"timeoutSeconds {seconds!r} is not between 1 and {MOST_AFFINITY}")
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    own = [one["ip"] for one in ingress if one.get("ip") and one.get("ipMode", "VIP") == "VIP"]
+    vips = _of_family(own, family)
     return {
-        "external_ips": tuple(ip for ip in spec.get("externalIPs") or () if _version(ip) == family),
-        "load_balancer_ips": tuple(
-            one["ip"]
-            for one in ingress
-            if one.get("ip") and one.get("ipMode", "VIP") == "VIP" and _version(one["ip"]) == family
+        # one that is a load balancer's too is guarded by its source ranges
+        "external_ips": tuple(
+            ip for ip in _of_family(spec.get("externalIPs") or (), family) if ip not in vips
         ),
-        "source_ranges": tuple(
-            cidr
-            for cidr in map(_cidr, spec.get("loadBalancerSourceRanges") or ())
-            if _version(cidr) == family
-        ),
-        "affinity_seconds": int(affinity.get("timeoutSeconds") or DEFAULT_AFFINITY)
-        if spec.get("sessionAffinity") == "ClientIP"
-        else 0,
-        "health_check_node_port": int(spec.get("healthCheckNodePort") or 0),
+        "load_balancer_ips": vips,
+        "source_ranges": _networks(spec.get("loadBalancerSourceRanges") or (), family),
+        "affinity_seconds": seconds if spec.get("sessionAffinity") == "ClientIP" else 0,
+        "health_check_node_port": _health_check_port(spec),
         "internal_local": spec.get("internalTrafficPolicy") == "Local",
         "external_local": spec.get("externalTrafficPolicy") == "Local",
     }
 
 
+def _health_check_port(spec: Object) -> int:
+    """Only a load balancer that sends to nodes with an endpoint asks for it."""
+    asked = spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+    return _optional(spec.get("healthCheckNodePort"), "spec.healthCheckNodePort") if asked else 0
+
+
 def _port(service: Object, port: Object, cluster_ip: str, common: dict[str, Any]) -> ServicePort:
     metadata = service["metadata"]
     return ServicePort(
-        namespace=metadata["namespace"],
-        service=metadata["name"],
-        port_name=port.get("name") or "",
+        namespace=_name(metadata["namespace"]),
+        service=_name(metadata["name"]),
+        port_name=_name(port["name"]) if port.get("name") else "",
         protocol=_protocol(port.get("protocol")),
         cluster_ip=cluster_ip,
         port=_number(port.get("port"), "spec.ports.port"),
-        node_port=int(port.get("nodePort") or 0),
+        node_port=_optional(port.get("nodePort"), "spec.ports.nodePort"),
         **common,
     )
 
 
+def slice_of(piece: Object, _: int = 4) -> tuple[str, str] | None:
+    """The key of the Service that an EndpointSlice belongs to, and the slice's name; None: not ours."""
+    metadata = piece["metadata"]
+    service = (metadata.get("labels") or {}).get(SERVICE_NAME)
+    if not service or ignored(piece):
+        return None
+    return f"{metadata['namespace']}/{service}", str(metadata["name"])
+
+
+def zone_of(node: Object, _: int = 4) -> str:
+    return str((node["metadata"].get("labels") or {}).get(ZONE) or "")
+
+
 def backends(piece: Object, family: int = 4) -> dict[tuple[str, str], list[Backend]]:
-    """What an EndpointSlice offers, by (port name, protocol)."""
+    """What an EndpointSlice offers, by (port name, protocol). An endpoint that makes no sense is left out."""
     if piece.get("addressType") != f"IPv{family}":
         return {}
     found: dict[tuple[str, str], list[Backend]] = {}
+    endpoints = [_known(piece, endpoint, family) for endpoint in piece.get("endpoints") or ()]
     for port in piece.get("ports") or ():
         if port.get("port") is None:
             continue
         key = (port.get("name") or "", _protocol(port.get("protocol")).value)
         number = _number(port["port"], "ports.port")
-        found[key] = [_backend(endpoint, number, family) for endpoint in piece.get("endpoints") or ()]
+        found.setdefault(key, []).extend(replace(one, port=number) for one in endpoints if one)
     return found
 
 
-def _backend(endpoint: Object, port: int, family: int) -> Backend:
-    addresses = endpoint.get("addresses") or ()
-    if not addresses or _version(addresses[0]) != family:
-        raise Malformed(f"an endpoint has no IPv{family} address, but {list(addresses)}")
+def _known(piece: Object, endpoint: Object, family: int) -> Backend | None:
+    try:
+        return _backend(endpoint, family)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        metadata = piece["metadata"]
+        log.error(
+            "Ignoring EndpointSlice %s/%s's endpoint %s: %s",
+            metadata["namespace"],
+            metadata["name"],
+            endpoint,
+            error,
+        )
+        return None
+
+
+def _backend(endpoint: Object, family: int) -> Backend:
+    """An endpoint, whose port is not known yet. Only the first address counts, as upstream."""
+    found = _of_family((endpoint.get("addresses") or ())[:1], family)
+    if not found:
+        raise Malformed(f"it has no IPv{family} address")
     conditions = endpoint.get("conditions") or {}
     ready = conditions.get("ready") is not False
     hints = (endpoint.get("hints") or {}).get("forZones") or ()
     return Backend(
-        ip=str(ip_address(addresses[0])),
-        port=port,
-        node=endpoint.get("nodeName") or "",
+        ip=found[0],
+        port=0,
+        node=str(endpoint.get("nodeName") or ""),
         ready=ready,
         serving=conditions.get("serving", ready) is not False,
         terminating=bool(conditions.get("terminating")),
-        zones=frozenset(hint["name"] for hint in hints),
+        zones=frozenset(str(hint["name"]) for hint in hints),
     )
 
 
@@ -140,17 +193,46 @@ def _protocol(text: str | None) -> Protocol:
 
 
 def _number(value: Any, where: str) -> int:
-    if not isinstance(value, int) or not 0 < value < 65536:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
         raise Malformed(f"{where} {value!r} is not a port number")
     return value
 
 
-def _version(text: str) -> int:
-    try:
-        return ip_network(text, strict=False).version
-    except (ValueError, TypeError):
-        raise Malformed(f"{text!r} is not an address") from None
+def _optional(value: Any, where: str) -> int:
+    return _number(value, where) if value else 0
 
 
-def _cidr(text: str) -> str:
-    return str(text).strip()
+def _name(text: Any) -> str:
+    if not isinstance(text, str) or not _LABEL.fullmatch(text):
+        raise Malformed(f"{text!r} is not a name")
+    return text
+
+
+def _of_family(texts: Iterable[Any], family: int) -> tuple[str, ...]:
+    """Those addresses that are of the family, each once. Raises Malformed for what no host can have."""
+    found = []
+    for text in texts:
+        try:
+            ip = ip_address(text) if isinstance(text, str) else None
+        except ValueError:
+            ip = None
+        if ip is None or "%" in str(ip):
+            raise Malformed(f"{text!r} is not an address")
+        if ip.is_unspecified or ip.is_loopback or ip.is_link_local or ip.is_multicast or str(ip) == BROADCAST:
+            raise Malformed(f"{text!r} cannot be an address of a Service or an endpoint")
+        if ip.version == family:
+            found.append(str(ip))
+    return tuple(dict.fromkeys(found))
+
+
+def _networks(texts: Iterable[Any], family: int) -> tuple[str, ...]:
+    """Those networks that are of the family, without host bits, each once."""
+    found = []
+    for text in texts:
+        try:
+            network = ip_network(str(text).strip(), strict=False)
+        except ValueError:
+            raise Malformed(f"{text!r} is not a network") from None
+        if network.version == family:
+            found.append(str(network))
+    return tuple(dict.fromkeys(found))

@@ -38,5 +38,8 @@ def _near(backends: list[Backend], zone: str) -> list[Backend]:
 
 def _endpoints(backends: list[Backend], node: str) -> tuple[Endpoint, ...]:
     """Sorted, each address once though several slices hold it."""
-    local = {(backend.ip, backend.port): backend.node == node for backend in backends}
+    local: dict[tuple[str, int], bool] = {}
+    for backend in backends:
+        address = (backend.ip, backend.port)
+        local[address] = local.get(address, False) or backend.node == node
     return tuple(Endpoint(ip, port, here) for (ip, port), here in sorted(local.items()))

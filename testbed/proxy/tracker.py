@@ -6,12 +6,15 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from testbed.model.service import ServicePort, Snapshot
-from testbed.proxy.objects import LAST_CHANGE, SERVICE_NAME, ZONE, Backend, backends, ignored, service_ports
+from testbed.proxy.claims import Claims
+from testbed.proxy.objects import LAST_CHANGE, Backend, backends, service_ports, slice_of, zone_of
 from testbed.proxy.routing import routed
+from testbed.proxy.service_health import LocalEndpoints
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +22,14 @@ Object = dict[str, Any]
 Key = tuple[str, str]
 Slice = dict[Key, list[Backend]]
 T = TypeVar("T")
+
+
+@dataclass
+class Changes:
+    """How many changes of Services and EndpointSlices matter to this node."""
+
+    services: int = 0
+    slices: int = 0
 
 
 class Tracker:
@@ -33,40 +44,45 @@ class Tracker:
         self._zone = ""
         self._specs: dict[str, list[ServicePort]] = {}
         self._slices: dict[str, dict[str, Slice]] = defaultdict(dict)
+        self._claims = Claims()
         self._dirty: set[str] = set()
         self._ports: dict[str, dict[Key, ServicePort]] = {}
-        self._changed_at: list[float] = []
+        self._since = time.time()
+        self._triggers: list[float] = []
+        self.pending = Changes()
         self.on_change: Callable[[], None] = lambda: None
 
     def service(self, old: Object | None, new: Object | None) -> None:
         key = _key(new or old or {})
-        specs = self._read(service_ports, new, "Service") if new else []
-        if specs != self._specs.get(key, []):
-            self._log_ports(key, specs or [])
+        specs = (self._read(service_ports, new, "Service") if new else None) or []
+        held = self._specs.get(key, [])
+        if specs != held:
+            self._log_ports(held, specs)
+            self._dirty |= self._claims.change(key, held, specs)
             if specs:
                 self._specs[key] = specs
             else:
                 self._specs.pop(key, None)
+            self.pending.services += 1
             self._touch(key)
 
     def endpoint_slice(self, old: Object | None, new: Object | None) -> None:
         for obj in (old, new):
-            if obj is None or ignored(obj):
+            if obj is None or not (about := self._read(slice_of, obj, "EndpointSlice")):
                 continue
-            metadata = obj["metadata"]
-            service = (metadata.get("labels") or {}).get(SERVICE_NAME)
-            if not service:
-                continue
-            key = f"{metadata['namespace']}/{service}"
-            held = self._slices[key].pop(metadata["name"], None)
+            key, name = about
+            held = self._slices[key].pop(name, None)
             fresh = self._read(backends, obj, "EndpointSlice") if obj is new else None
             if fresh:
-                self._slices[key][metadata["name"]] = fresh
+                self._slices[key][name] = fresh
             if fresh != held and (fresh or held):
-                self._touch(key, (metadata.get("annotations") or {}).get(LAST_CHANGE, ""))
+                self.pending.slices += 1
+                if obj is new:
+                    self._triggered((obj["metadata"].get("annotations") or {}).get(LAST_CHANGE))
+                self._touch(key)
 
     def own_node(self, _: Object | None, new: Object | None) -> None:
-        zone = ((new or {}).get("metadata", {}).get("labels") or {}).get(ZONE, "")
+        zone = (self._read(zone_of, new, "Node") if new else None) or ""
         if zone != self._zone:
             self._zone = zone
             for key in self._specs:
@@ -76,7 +92,10 @@ class Tracker:
         """The present state; Services untouched since the last one are the same objects."""
         for key in self._dirty:
             ports = {}
-            for spec in self._specs.get(key, ()):
+            for asked in self._specs.get(key, ()):
+                spec = self._claims.granted(key, asked)
+                if spec is None:
+                    continue
                 offers = [
                     backend
                     for piece in self._slices[key].values()
@@ -94,28 +113,51 @@ class Tracker:
         services = {port: one for ports in self._ports.values() for port, one in ports.items()}
         return Snapshot(dict(sorted(services.items())), node_port_ips, anywhere)
 
-    def take_change_times(self) -> list[float]:
-        """When the changes since the last call were made, in s since the epoch: for programming latency."""
-        taken, self._changed_at = self._changed_at, []
+    def health_checks(self) -> dict[int, LocalEndpoints]:
+        """The health check ports that load balancers ask, and how many ready endpoints are on this node."""
+        return {
+            specs[0].health_check_node_port: LocalEndpoints(
+                specs[0].namespace, specs[0].service, self._ready_here(key)
+            )
+            for key, specs in self._specs.items()
+            if specs[0].health_check_node_port
+        }
+
+    def _ready_here(self, key: str) -> int:
+        """Ready addresses on this node behind any port of a Service."""
+        offers = (one for piece in self._slices[key].values() for found in piece.values() for one in found)
+        return len({one.ip for one in offers if one.ready and one.node == self.node})
+
+    def take_changes(self) -> tuple[list[float], Changes]:
+        """What happened since the last call: the times (s since the epoch) that EndpointSlices give for what
+        made them change, if it was after the start of the agent; and the number of changes.
+        """
+        taken = self._triggers, self.pending
+        self._triggers, self.pending = [], Changes()
         return taken
 
-    def _touch(self, key: str, changed: str = "") -> None:
-        self._dirty.add(key)
+    def _triggered(self, when: Any) -> None:
         try:
-            self._changed_at.append(datetime.fromisoformat(changed).timestamp() if changed else time.time())
-        except ValueError:
-            self._changed_at.append(time.time())
+            moment = datetime.fromisoformat(when).timestamp() if when else 0.0
+        except (ValueError, TypeError, OverflowError):
+            return
+        if moment > self._since:
+            self._triggers.append(moment)
+
+    def _touch(self, key: str) -> None:
+        self._dirty.add(key)
         self.on_change()
 
     def _read(self, reader: Callable[[Object, int], T], obj: Object, kind: str) -> T | None:
         try:
             return reader(obj, self.family)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever an object holds, it must not end the agent
             log.error("Ignoring %s %s: %s: %s", kind, _key(obj), type(error).__name__, error)
             return None
 
-    def _log_ports(self, key: str, specs: list[ServicePort]) -> None:
-        before = {(spec.name, spec.protocol): spec for spec in self._specs.get(key, ())}
+    @staticmethod
+    def _log_ports(held: list[ServicePort], specs: list[ServicePort]) -> None:
+        before = {(spec.name, spec.protocol): spec for spec in held}
         after = {(spec.name, spec.protocol): spec for spec in specs}
         for port, spec in after.items():
             if port not in before:
@@ -131,5 +173,7 @@ class Tracker:
 
 
 def _key(obj: Object) -> str:
-    metadata = obj.get("metadata") or {}
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        return "/"
     return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,11 @@ SERVICE = {
     "metadata": {"namespace": "default", "name": "web"},
     "spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 80}]},
 }
+
+
+def numbered(number: int) -> dict[str, Any]:
+    spec = {"clusterIP": f"10.96.1.{number}", "ports": [{"port": 80}]}
+    return {"metadata": {"namespace": "default", "name": f"web{number}"}, "spec": spec}
 
 
 class Recorder(Mode[int]):
@@ -86,13 +94,14 @@ def test_changes_at_once_come_in_one_sync() -> None:
     async def body(_: SyncLoop, tracker: Tracker) -> None:
         await until(lambda: len(mode.syncs) == 1)
         for number in range(5):
-            tracker.service(None, {**SERVICE, "metadata": {"namespace": "default", "name": f"web{number}"}})
+            tracker.service(None, numbered(number))
         await until(lambda: len(mode.syncs) == 2)
 
     metrics = drive(mode, body)
     assert mode.syncs == [(0, True), (5, False)]
-    assert sum(metrics.sync.counts) == 2
-    assert sum(metrics.programming.counts) == 5
+    assert [sum(one.counts) for one in (metrics.sync, metrics.full, metrics.partial)] == [2, 1, 1]
+    assert (metrics.services.value, metrics.services_pending.value) == (5, 0)
+    assert sum(metrics.programming.counts) == 0, "no EndpointSlice says when"
 
 
 def test_min_sync_period_gathers() -> None:
@@ -102,7 +111,7 @@ def test_min_sync_period_gathers() -> None:
         await until(lambda: len(mode.syncs) == 1)
         started = asyncio.get_running_loop().time()
         for number in range(10):
-            tracker.service(None, {**SERVICE, "metadata": {"namespace": "default", "name": f"web{number}"}})
+            tracker.service(None, numbered(number))
             await asyncio.sleep(0.01)
         await until(lambda: len(mode.syncs) == 2)
         assert asyncio.get_running_loop().time() - started >= 0.2
@@ -146,5 +155,44 @@ def test_a_failed_sync_is_tried_again_as_a_repair(
 
     metrics = drive(mode, body)
     assert mode.syncs == [(1, True)]
-    assert metrics.failures.value == 2
+    assert (metrics.failures.value, metrics.partial_failures.value) == (2, 0)
     assert "the kernel says no" in caplog.text
+
+
+def test_programming_latency_counts_from_the_time_in_the_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream's definition: each slice's trigger time, once, to the end of the sync that went well."""
+    monkeypatch.setattr(loops, "RETRY", 0.05)
+    mode = Recorder(ProxyOptions())
+
+    async def body(syncing: SyncLoop, tracker: Tracker) -> None:
+        await until(lambda: len(mode.syncs) == 1)
+        mode.failures = 1
+        changed = {"old": -3600.0, "new": -2.0, "none": 0.0, "odd": 0.0}
+        tracker._since = time.time() - 60  # the agent has run for a minute
+        for name, age in changed.items():
+            when = {"none": None, "odd": "yesterday"}.get(name, stamp(age))
+            tracker.endpoint_slice(None, piece(name, when))
+        assert syncing.metrics.endpoints_pending.value == 4
+        await until(lambda: len(mode.syncs) == 2)
+
+    metrics = drive(mode, body)
+    assert (metrics.endpoints.value, metrics.endpoints_pending.value) == (4, 0)
+    assert metrics.partial_failures.value == 1
+    assert sum(metrics.programming.counts) == 1
+    assert 2 <= metrics.programming.total < 8
+    assert 'kubeproxy_network_programming_duration_seconds_bucket{le="1.0"} 0' in metrics.text()
+
+
+def stamp(age: float) -> str:
+    return datetime.fromtimestamp(time.time() + age, UTC).isoformat()
+
+
+def piece(name: str, when: str | None) -> dict[str, object]:
+    annotations = {"endpoints.kubernetes.io/last-change-trigger-time": when} if when else {}
+    labels = {"kubernetes.io/service-name": name}
+    return {
+        "metadata": {"namespace": "default", "name": name, "labels": labels, "annotations": annotations},
+        "addressType": "IPv4",
+        "ports": [{"port": 80}],
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+    }

@@ -164,7 +164,7 @@ MALFORMED = [
     (service(ports=[{"port": 1, "protocol": "ICMP"}]), "protocol 'ICMP' is none of TCP, UDP, SCTP"),
     (service(ports=["80"]), "'str' object has no attribute 'get'"),
     (service(externalIPs=["::x"]), "'::x' is not an address"),
-    (service(loadBalancerSourceRanges=["1.2.3.4/99"]), "'1.2.3.4/99' is not an address"),
+    (service(loadBalancerSourceRanges=["1.2.3.4/99"]), "'1.2.3.4/99' is not a network"),
 ]
 
 
