@@ -10,6 +10,7 @@ import errno
 import gc
 import json
 import os
+import pickle
 import random
 import socket
 import struct
@@ -26,11 +27,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 FIRST_PORT = 20000
 WARM_UP = 5
 """Connections before the first round: code pages, caches of routes, the interpreter's own."""
-LOADERS = {
-    "iptables-legacy": ["iptables-legacy-restore"],
-    "iptables-nft": ["iptables-nft-restore"],
-    "nftables": ["nft", "-f", "-"],
-}
+RESTORES = {"iptables-legacy": "iptables-legacy-restore", "iptables-nft": "iptables-nft-restore"}
 
 
 def main(room: Path) -> None:
@@ -47,24 +44,40 @@ def main(room: Path) -> None:
 
 
 def _load(mode: str, rules: Path) -> None:
-    if mode in LOADERS:
+    if mode in RESTORES:
         with rules.open("rb") as file:
-            subprocess.run(LOADERS[mode], stdin=file, check=True)
-        return
-    if child := os.fork():  # the modules that IPVS needs stay out of the process that measures
+            subprocess.run([RESTORES[mode]], stdin=file, check=True)
+    elif child := os.fork():  # what the loading needs stays out of the process that measures
         if os.waitpid(child, 0)[1]:
             raise SystemExit(1)
-        return
-    import pickle
+    else:
+        code = 1
+        try:
+            OWN_WAYS[mode](pickle.loads(rules.read_bytes()))
+            code = 0
+        except Exception as error:
+            print(f"{mode}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
 
+
+def _nftables(state: Any) -> None:
+    from testbed.kernel import nft
+    from testbed.proxy.modes.nftables import TABLE
+
+    nft.commit(nft.creation(TABLE, state))
+
+
+def _ipvs(state: Any) -> None:
     from testbed.proxy.modes.ipvs import IpvsMode
     from testbed.proxy.options import ProxyOptions
 
-    ipvs = IpvsMode(ProxyOptions())
-    ipvs.start()
-    ipvs.sync(pickle.loads(rules.read_bytes()))
-    sys.stdout.flush()
-    os._exit(0)
+    mode = IpvsMode(ProxyOptions())
+    mode.start()
+    mode.sync(state)
+
+
+OWN_WAYS = {"nftables": _nftables, "ipvs": _ipvs}
 
 
 def _probe(columns: list[dict[str, Any]], task: dict[str, Any]) -> list[list[tuple[int, int]]]:

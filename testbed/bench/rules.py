@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from testbed.bench.objects import NAMESPACE, PORT, service_name
-from testbed.kernel import nft
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import jump_edits, table_edits, transaction
 from testbed.model.service import Endpoint, Protocol, Route, ServicePort, Snapshot
 from testbed.model.topology import DEFAULT_CLUSTER_CIDR, DEFAULT_SERVICE_CIDR
 from testbed.proxy.modes import mode_class
-from testbed.proxy.modes.nftables import TABLE
 from testbed.proxy.options import ProxyOptions
 
 FIRST_ADDRESS = 256
@@ -47,23 +45,19 @@ def restore_text(wanted: Wanted) -> str:
     return "".join(blocks)
 
 
-def _iptables(state: object) -> bytes:
+def _text(state: object) -> bytes:
     assert isinstance(state, Wanted)
     return restore_text(state).encode()
 
 
-def _nftables(state: object) -> bytes:
-    assert isinstance(state, nft.Table)
-    return "\n".join([*nft.creation(TABLE, state), ""]).encode()
-
-
 FORMS: Mapping[str, tuple[str, Callable[[object], bytes]]] = {
-    "iptables-legacy": ("iptables", _iptables),
-    "iptables-nft": ("iptables", _iptables),
-    "nftables": ("nftables", _nftables),
+    "iptables-legacy": ("iptables", _text),
+    "iptables-nft": ("iptables", _text),
+    "nftables": ("nftables", pickle.dumps),
     "ipvs": ("ipvs", pickle.dumps),
 }
-"""Column → the mode that renders it, and how its rendering is written down."""
+"""Column → the mode that renders it, and how that is written down: as the input of iptables-restore, or as it
+is, for the mode's own way into the kernel."""
 
 
 def write(column: str, services: int, backend: str, file: Path) -> None:

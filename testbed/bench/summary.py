@@ -180,7 +180,7 @@ def _slopes(summary: Summary, sizes: tuple[int, ...], modes: list[str]) -> str:
     if summary.run.environment != INSTRUCTIONS:
         return ""
     slopes = {mode: slope(summary, mode, sizes[0], sizes[-1]) for mode in modes}
-    parts = [f"{mode} {each:.2f}" for mode, each in slopes.items() if each is not None]
+    parts = [f"{mode} {round(each, 2) + 0.0:.2f}" for mode, each in slopes.items() if each is not None]
     return (
         f"Instructions for each Service more, from {count_of(sizes[0])} to {count_of(sizes[-1])}: "
         f"{', '.join(parts)}."

@@ -1,0 +1,55 @@
+"""The instruction clock, for real: it repeats on a busy machine, and finds what a rule costs."""
+
+import multiprocessing
+
+import pytest
+
+from testbed.bench import counted
+from testbed.bench.compare import REPEATS
+from testbed.bench.measures import DIRECT, FIRST_PACKET
+from testbed.bench.statistics import median
+from testbed.bench.summary import slope, summarise
+
+pytestmark = pytest.mark.moves_itself
+
+MODES = ("iptables-legacy", "nftables")
+SIZES = (1, 500)
+RULE = 26
+"""Instructions that iptables-legacy takes to see that a packet is not for a Service's rule."""
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@pytest.fixture
+def busy():
+    """Two processes that take what they get of the machine."""
+    context = multiprocessing.get_context("spawn")
+    hogs = [context.Process(target=spin, daemon=True) for _ in range(2)]
+    for hog in hogs:
+        hog.start()
+    yield
+    for hog in hogs:
+        hog.kill()
+        hog.join()
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    return counted.collect(MODES, SIZES, lambda said: None)
+
+
+def test_a_service_more_costs_what_its_rule_costs(quiet):
+    summary = summarise(quiet)
+    assert slope(summary, "iptables-legacy", *SIZES) == pytest.approx(RULE, rel=0.1)
+    assert abs(slope(summary, "nftables", *SIZES)) < 1
+    assert abs(slope(summary, DIRECT, *SIZES)) < 1
+
+
+def test_figures_repeat_on_a_busy_machine(quiet, busy):
+    again = counted.collect(MODES, SIZES, lambda said: None)
+    for cell in quiet.cells:
+        other = again.cell(FIRST_PACKET.name, cell.services, cell.mode)
+        assert median(other.samples) == pytest.approx(median(cell.samples), rel=REPEATS), cell.key
