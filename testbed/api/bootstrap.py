@@ -12,7 +12,7 @@ from testbed.api import roles
 from testbed.api.lifecycle import now
 from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
-from testbed.model.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
+from testbed.model.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICE_CIDRS, SERVICES, Resource
 
 Object = dict[str, Any]
 
@@ -26,6 +26,13 @@ async def ensure(objects: Objects, advertised: IPv4Address | IPv6Address, port: 
     """Make what is missing, and point the `kubernetes` Service at the address and port advertised."""
     for name in SYSTEM_NAMESPACES:
         await _ensure(objects, NAMESPACES, "", {"metadata": {"name": name}})
+    ready = {"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now()}
+    service_cidr = {
+        "metadata": {"name": NAME},
+        "spec": {"cidrs": [str(objects.addresses.network)]},
+        "status": {"conditions": [{**ready, "message": "Kubernetes Service CIDR is ready"}]},
+    }
+    await _ensure(objects, SERVICE_CIDRS, "", service_cidr)
     for plural, obj in roles.objects():
         await _ensure(objects, BY_ID[f"{plural}.rbac.authorization.k8s.io"].resource, "", obj)
     service_port = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": port}

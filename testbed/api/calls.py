@@ -148,9 +148,20 @@ def selection(call: Call) -> Selection:
     )
 
 
+def eviction_options(call: Call, eviction: Object) -> DeleteOptions:
+    """Of an Eviction: there are no disruption budgets, so it is a deletion."""
+    options = eviction.get("deleteOptions") or {}
+    if not isinstance(options, dict):
+        raise bad_request("deleteOptions of an Eviction must be an object")
+    return _delete_options(call, options)
+
+
 def delete_options(call: Call) -> DeleteOptions:
     """From the body (a DeleteOptions) or the query."""
-    given: Object = call.document() if call.body else {}
+    return _delete_options(call, call.document() if call.body else {})
+
+
+def _delete_options(call: Call, given: Object) -> DeleteOptions:
     preconditions = given.get("preconditions") or {}
     grace = given.get("gracePeriodSeconds", call.query.get("gracePeriodSeconds"))
     orphans = given.get("orphanDependents", call.query.get("orphanDependents")) in (True, "true")

@@ -20,7 +20,7 @@ _MAGIC = b"k8s\x00"
 # A message is lines of "number field form". Forms: text, number, flag are left out when empty, as in JSON;
 # number?, flag? are pointers and kept; texts a list; labels, blobs, amounts are maps from text to text, bytes
 # and quantities; port is an IntOrString; time is never sent by a creator; a capital letter starts the name of
-# another message, [Name] is a list of them.
+# another message, [Name] is a list of them, +Name is one whose fields stand here.
 _SOURCE = {
     "ObjectMeta": "1 name text, 2 generateName text, 3 namespace text, 8 creationTimestamp time, "
     "11 labels labels, 12 annotations labels, 14 finalizers texts",
@@ -81,6 +81,17 @@ _SOURCE = {
     "ClusterRoleBinding": "1 metadata ObjectMeta, 2 subjects [Subject], 3 roleRef RoleRef",
     "Subject": "1 kind text, 2 apiGroup text, 3 name text, 4 namespace text",
     "RoleRef": "1 apiGroup text, 2 kind text, 3 name text",
+    "Ingress": "1 metadata ObjectMeta, 2 spec IngressSpec, 3 status ServiceStatus",
+    "IngressSpec": "1 defaultBackend IngressBackend, 2 tls [IngressTLS], 3 rules [IngressRule], "
+    "4 ingressClassName text",
+    "IngressTLS": "1 hosts texts, 2 secretName text",
+    "IngressRule": "1 host text, 2 value +IngressRuleValue",
+    "IngressRuleValue": "1 http IngressPaths",
+    "IngressPaths": "1 paths [IngressPath]",
+    "IngressPath": "1 path text, 2 backend IngressBackend, 3 pathType text",
+    "IngressBackend": "4 service BackendService",
+    "BackendService": "1 name text, 2 port BackendPort",
+    "BackendPort": "1 name text, 2 number number",
     "Eviction": "1 metadata ObjectMeta, 2 deleteOptions DeleteOptions",
     "DeleteOptions": "1 gracePeriodSeconds number?, 4 propagationPolicy text, 5 dryRun texts",
 }
@@ -97,6 +108,7 @@ _KINDS = {
     *(("authorization.k8s.io/v1", f"SelfSubject{kind}Review") for kind in ("Access", "Rules")),
     *(("authentication.k8s.io/v1", kind) for kind in ("SelfSubjectReview", "TokenRequest")),
     ("policy/v1", "Eviction"),
+    ("networking.k8s.io/v1", "Ingress"),
 }
 
 
@@ -175,6 +187,8 @@ def _take(result: Object, field: str, form: str, value: Any) -> None:
     """Put one field's value where it belongs."""
     if form.startswith("["):
         result.setdefault(field, []).append(_message(form[1:-1], value))
+    elif form.startswith("+"):
+        result.update(_message(form[1:], value))
     elif form[0].isupper():
         result[field] = _message(form, value)
     elif form in ("labels", "blobs", "amounts"):

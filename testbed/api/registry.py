@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.api import cluster, columns, pods, policy, rules, services, workloads
+from testbed.api import cluster, columns, networking, pods, policy, rules, services, workloads
 from testbed.api.cells import Column
 from testbed.api.rules import Errors, NameRule
 from testbed.model import resources
@@ -98,7 +98,7 @@ KINDS: tuple[Kind, ...] = (
             "status.nominatedNodeName",
         ),
         status=True,
-        subresources=("binding", "exec", "log", "portforward"),
+        subresources=("binding", "eviction", "exec", "log", "portforward"),
     ),
     Kind(
         resources.SERVICES,
@@ -226,6 +226,23 @@ KINDS: tuple[Kind, ...] = (
         status=True,
     ),
     Kind(resources.LEASES, columns.LEASES),
+    Kind(
+        resources.INGRESSES,
+        networking.INGRESS_COLUMNS,
+        networking.ingress_defaults,
+        networking.ingress_errors,
+        spec=True,
+        status=True,
+        first_status={"loadBalancer": {}},
+    ),
+    Kind(resources.INGRESS_CLASSES, networking.CLASS_COLUMNS, spec=True),
+    Kind(
+        resources.SERVICE_CIDRS,
+        networking.CIDR_COLUMNS,
+        validate=networking.service_cidr_errors,
+        status=True,
+        first_status=None,
+    ),
     *(
         Kind(each, columns.AGED, validate=policy.role_errors, name_rule=rules.path_segment)
         for each in (resources.ROLES, resources.CLUSTER_ROLES)

@@ -7,8 +7,10 @@ import logging
 import signal
 import socket
 import ssl
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -20,7 +22,7 @@ from aiohttp.http import RawRequestMessage
 
 from testbed.api import bootstrap, expiry, nodes, paths, podlog, streams
 from testbed.api.auth import Authenticator, User
-from testbed.api.calls import Call, parse_path, verb_of
+from testbed.api.calls import Call, Target, parse_path, verb_of
 from testbed.api.journal import SQLiteJournal
 from testbed.api.kubelets import Kubelets
 from testbed.api.objects import Objects
@@ -32,6 +34,7 @@ from testbed.api.status import StatusError, internal, method_not_allowed, no_suc
 from testbed.api.store import Store
 from testbed.api.table import negotiate
 from testbed.api.tokens import Tokens
+from testbed.api.traffic import MUTATING, READ_ONLY, Traffic
 from testbed.api.verbs import Verbs
 from testbed.api.watching import Watches
 from testbed.errors import UsageError
@@ -67,6 +70,8 @@ class Settings:
     node_ports: PortRange = DEFAULT_NODE_PORTS
     tokens: Mapping[str, User] = field(default_factory=dict)
     event_ttl: float = expiry.EVENT_TTL
+    most_reads: int = 400
+    most_writes: int = 200
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
@@ -117,6 +122,7 @@ class Server:
         self.verbs = Verbs(self.objects)
         self.watches = Watches(self.store)
         self.rbac = Rbac(self.store)
+        self.traffic = Traffic({READ_ONLY: settings.most_reads, MUTATING: settings.most_writes})
         self.tokens = Tokens(self.store, settings.signing_key)
         self.reviews = Reviews(self.rbac, self.tokens)
         self.authenticator = Authenticator(settings.tokens, self.tokens.user)
@@ -174,10 +180,30 @@ class Server:
             return await podlog.serve(self.kubelets, request, target.key, query)
         if kind is PODS and target.subresource in streams.PROTOCOLS and verb in ("get", "create"):
             return await streams.serve(self.kubelets, request, target.key, target.subresource)
+        scope = "resource" if target.name else "namespace" if target.namespace else "cluster"
+        labels = (verb.upper(), kind.group, kind.version, kind.plural, target.subresource, scope)
+        started, code = time.perf_counter(), 500
+        try:
+            with nullcontext() if verb == "watch" else self.traffic.admitted(user, verb):
+                response = await self._of_kind(request, user, target, verb)
+            code = response.status
+            return response
+        except StatusError as error:
+            code = error.code
+            raise
+        finally:
+            self.traffic.count(labels, code, None if verb == "watch" else time.perf_counter() - started)
+
+    async def _of_kind(
+        self, request: web.BaseRequest, user: User, target: Target, verb: str
+    ) -> web.StreamResponse:
+        """Answer a request to a kind that its sender may make, as far as roles say."""
+        headers, query, kind = request.headers, request.rel_url.query, target.kind.resource
         manager = query.get("fieldManager") or headers.get("User-Agent", "").partition("/")[0]
         body = await request.read() if request.body_exists else b""
         form = negotiate(headers.get("Accept", ""))
-        call = Call(target, verb, query, form, body, request.content_type if body else "", manager)
+        content_type = request.content_type if body and "Content-Type" in headers else ""
+        call = Call(target, verb, query, form, body, content_type, manager)
         nodes.restrict(self.store, user, verb, target, call.document)
         if verb == "create" and target.kind.verbs == ("create",):
             answer = self.reviews.answer(user, kind.kind, target.namespace, call.document())
@@ -199,6 +225,9 @@ class Server:
         self.rbac.authorize_path(user, "get" if request.method == "HEAD" else request.method.lower(), path)
         if request.method not in ("GET", "HEAD"):
             raise no_such_path() if path.startswith("/api") else method_not_allowed()
+        if path == "/metrics":
+            text = self.traffic.text(self.watches.count(), self.store.count())
+            return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
         own = f"{self.settings.advertise}:{self.settings.port}"
         return paths.answer(path, request.headers.get("Accept", ""), own)
 

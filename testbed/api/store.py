@@ -119,6 +119,10 @@ class Store:
     def get(self, kind: str, key: Key) -> Record | None:
         return self._objects.get(kind, {}).get(key)
 
+    def count(self) -> dict[str, int]:
+        """How many objects there are, by kind."""
+        return {kind: len(objects) for kind, objects in self._objects.items()}
+
     def items(self, kind: str, namespace: str = "") -> list[Record]:
         """The objects of a kind (of a namespace) in order of namespace and name."""
         objects = self._objects.get(kind, {})

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from testbed.api import fields, managed, patch, table, twins
-from testbed.api.calls import Call, decode, delete_options, selection
+from testbed.api.calls import Call, decode, delete_options, eviction_options, selection
 from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import Change, bind
 from testbed.api.objects import Objects, Stamp
@@ -30,6 +30,7 @@ from testbed.api.store import Record
 Object = dict[str, Any]
 Answer = tuple[int, bytes]
 
+_DONE = orjson.dumps({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 PAGE_LIFETIME = 300.0
 """Seconds for which the rest of a list that was read in part is kept."""
 MOST_PAGES = 256
@@ -156,9 +157,10 @@ class Verbs:
             await self.objects.update(
                 target.kind, target.key, bind(obj), part="binding", dry_run=call.dry_run
             )
-            return 201, orjson.dumps(
-                {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
-            )
+            return 201, _DONE
+        if target.subresource == "eviction":
+            await self.objects.delete(target.kind, target.key, eviction_options(call, obj))
+            return 201, _DONE
         if target.name:
             raise method_not_allowed()
         namespace = target.namespace

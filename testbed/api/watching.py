@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,7 @@ class Watcher:
 
     def __init__(self, call: Call, wanted: Selection, cut: Callable[[], None]) -> None:
         self.wanted, self._cut = wanted, cut
+        self.kind = call.target.kind.resource.qualified
         self._convert = _converter(call) if call.form.convert or call.target.kind.renames else None
         self._waiting: list[bytes] = []
         self._size = 0
@@ -137,6 +139,10 @@ class Watches:
         self.store = store
         self._open: set[Watcher] = set()
         self._closing = False
+
+    def count(self) -> Counter[str]:
+        """The open watches, by kind."""
+        return Counter(watcher.kind for watcher in self._open)
 
     def close(self) -> None:
         """End all watches; clients resume them elsewhere, or later."""

@@ -54,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kubelet-client-key", type=Path, metavar="FILE", help="its key")
     add("--service-account-key-file", type=Path, metavar="FILE", help="accepted; the signing key has it too")
     add("--service-account-signing-key-file", type=Path, metavar="FILE", help="signs service-account tokens")
+    add("--max-requests-inflight", type=int, default=400, metavar="N", help="reads at once; 0: any number")
+    add("--max-mutating-requests-inflight", type=int, default=200, metavar="N", help="writes at once")
     add("--event-ttl", default="1h", metavar="DURATION", help="how long Events last (default: %(default)s)")
     add("--authorization-mode", default="", metavar="MODES", help="accepted; it is Node,RBAC")
 
@@ -110,6 +112,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         advertise=advertise,
         services=services,
         node_ports=PortRange.parse(args.service_node_port_range),
+        most_reads=args.max_requests_inflight,
+        most_writes=args.max_mutating_requests_inflight,
         event_ttl=seconds(args.event_ttl),
         tokens=read_tokens(args.token_auth_file) if args.token_auth_file else {},
     )

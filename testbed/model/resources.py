@@ -81,6 +81,10 @@ ROLES = Resource(_RBAC, "v1", "roles", "Role")
 ROLE_BINDINGS = Resource(_RBAC, "v1", "rolebindings", "RoleBinding")
 CLUSTER_ROLES = Resource(_RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False)
 CLUSTER_ROLE_BINDINGS = Resource(_RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
+_NETWORKING = "networking.k8s.io"
+INGRESSES = Resource(_NETWORKING, "v1", "ingresses", "Ingress", short_names=("ing",))
+INGRESS_CLASSES = Resource(_NETWORKING, "v1", "ingressclasses", "IngressClass", namespaced=False)
+SERVICE_CIDRS = Resource(_NETWORKING, "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
 
 ALL: tuple[Resource, ...] = (
     PODS,
@@ -104,4 +108,7 @@ ALL: tuple[Resource, ...] = (
     ROLE_BINDINGS,
     CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS,
+    INGRESSES,
+    INGRESS_CLASSES,
+    SERVICE_CIDRS,
 )

@@ -736,3 +736,41 @@ def test_what_kubectl_applied_before_may_be_applied_by_the_server(api: Api, name
     told = api.refused("apply", "--server-side", *here, stdin=changed)
     assert ".spec.replicas" in told
     assert 'conflict with "kubectl"' in told
+
+
+def test_an_eviction_is_a_deletion_with_grace(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    api.out("create", "-f", "-", *here, stdin=pod("victim", node="node01"))
+    path = f"/api/v1/namespaces/{namespace}/pods/victim/eviction"
+    eviction = manifest("Eviction", "victim", "policy/v1", deleteOptions={"gracePeriodSeconds": 5})
+    assert '"Success"' in api.out("create", "--raw", path, "-f", "-", stdin=eviction)
+    assert api.json("get", "pod", "victim", *here)["metadata"]["deletionGracePeriodSeconds"] == 5
+    missing = path.replace("victim", "nobody")
+    assert "not found" in api.refused("create", "--raw", missing, "-f", "-", stdin=eviction)
+
+
+def test_ingresses_classes_and_the_service_range(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    api.out("create", "ingress", "web", "--class=nginx", "--rule=a.example/*=web:80", *here)
+    line = api.out("get", "ingress", *here).splitlines()[1].split()
+    assert line[:4] == ["web", "nginx", "a.example", "80"]
+    api.out(
+        "create",
+        "-f",
+        "-",
+        stdin=manifest("IngressClass", "nginx", "networking.k8s.io/v1", spec={"controller": "x/y"}),
+    )
+    assert "x/y" in api.out("get", "ingressclasses")
+    assert "10.96.0.0/12" in api.out("get", "servicecidrs")
+    wrong = manifest("Ingress", "w", "networking.k8s.io/v1", spec={"rules": [{"http": {"paths": [{}]}}]})
+    assert "pathType must be specified" in api.refused("create", *here, "-f", "-", stdin=wrong)
+
+
+def test_metrics_have_the_names_of_kube_apiserver(api: Api) -> None:
+    api.out("get", "services", "-A")
+    text = api.out("get", "--raw", "/metrics")
+    listed = 'verb="LIST",group="",version="v1",resource="services",subresource="",scope="cluster"'
+    assert f'apiserver_request_total{{{listed},code="200"}}' in text
+    assert f'apiserver_request_duration_seconds_bucket{{{listed},le="+Inf"}}' in text
+    assert 'apiserver_storage_objects{resource="namespaces"} ' in text
+    assert "cannot get path" in as_user(api, "proxy", "get", "--raw", "/metrics")
