@@ -46,6 +46,31 @@ def _unrefused(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
     )
 
 
+def _from_the_node_itself(world: World, flow: Flow) -> bool:
+    """To an outside address of a Service with policy Local, by a node through its own rules."""
+    aim = aim_of(world, flow)
+    local = aim and aim.external and aim.service["spec"].get("externalTrafficPolicy") == "Local"
+    return bool(local and flow.sender.host and entry_node(world, flow).name == flow.sender.node)
+
+
+def _own_source(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
+    if not _from_the_node_itself(world, flow) or flow.to != flow.sender.address:
+        return None
+    kept = (replace(d, source=flow.sender.address, port_kept=True) for d in outcome.deliveries)
+    return Outcome(outcome.fate, tuple(kept))
+
+
+def _no_way_back(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
+    lost = _from_the_node_itself(world, flow) and flow.to != flow.sender.address
+    return Outcome(Fate.SILENCE) if lost else None
+
+
+def _refused_at_once(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
+    aim = aim_of(world, flow)
+    inside = aim and not aim.external and flow.sender.host
+    return Outcome(Fate.PORT_UNREACHABLE) if inside and outcome.fate is Fate.SILENCE else None
+
+
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         ("userspace",),
@@ -56,6 +81,21 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ("iptables", "userspace"),
         "KUBE-EXTERNAL-SERVICES refuses in INPUT and FORWARD: what a node itself sends goes its way",
         _unrefused,
+    ),
+    Deviation(
+        ("ipvs",),
+        "with policy Local nothing is masqueraded, not even what the node itself sends",
+        _own_source,
+    ),
+    Deviation(
+        ("ipvs",),
+        "with policy Local nothing is masqueraded, and the node sends from the Service's own address",
+        _no_way_back,
+    ),
+    Deviation(
+        ("ipvs",),
+        "IPVS without a server refuses what the node itself sends before the rule that drops sees it",
+        _refused_at_once,
     ),
 )
 

@@ -90,7 +90,11 @@ def nat_chains(options: ProxyOptions) -> dict[str, Rules]:
     return {
         MARK_MASQ: mark_masq(),
         POSTROUTING: (
-            hairpin + in_set("KUBE-LOOP-BACK", "dst", "dst", "src") + "-j MASQUERADE",
+            # what is marked is masqueraded below, and loses its mark there
+            f"-m mark ! --mark {MARK}/{MARK} "
+            + hairpin
+            + in_set("KUBE-LOOP-BACK", "dst", "dst", "src")
+            + "-j MASQUERADE",
             *postrouting(),
         ),
         "KUBE-LOAD-BALANCER": (

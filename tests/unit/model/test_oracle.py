@@ -202,7 +202,7 @@ def test_another_familys_slices_and_another_namespaces_do_not_count() -> None:
         assert expect(world, flow(OTHER1, VIP, 80)) == expect(WORLD, flow(OTHER1, VIP, 80))
 
 
-@pytest.mark.parametrize("mode", ["iptables", "ipvs", "nftables"])
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
 def test_kernel_modes_deviate_nowhere(mode: str) -> None:
     for source, to, port, via, *_ in ANSWERED:
         one = flow(source, to, port, "TCP", via)
@@ -227,3 +227,12 @@ def test_a_deviation_names_its_reason_only_where_it_differs() -> None:
     outcome, reason = expect_in("userspace", WORLD, flow(CLIENT, NODE2, 30001))
     assert (outcome, reason) == (expect(WORLD, flow(CLIENT, NODE2, 30001)), "")
     assert expect_in("userspace", WORLD, flow(OTHER1, POD1, 8080))[1] == ""
+
+
+def test_ipvs_masquerades_nothing_under_policy_local() -> None:
+    outcome, reason = expect_in("ipvs", WORLD, flow(NODE1, NODE1, 30002))
+    assert (str(outcome.deliveries[0].source), outcome.deliveries[0].port_kept) == (NODE1, True)
+    assert reason
+    assert expect_in("ipvs", WORLD, flow(NODE2, NODE1, 30002))[1] == ""
+    assert expect_in("ipvs", WORLD, flow(NODE2, LOCAL_VIP, 80))[0] == Outcome(Fate.PORT_UNREACHABLE)
+    assert expect_in("ipvs", WORLD, flow(POD2, LOCAL_VIP, 80))[0] == Outcome(Fate.SILENCE)
