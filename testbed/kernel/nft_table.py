@@ -21,7 +21,7 @@ class KeptTable:
         """The generation in which the kernel is sure to hold what is known; 0: it may have been changed."""
 
     def apply(self, wanted: Table, *, repair: bool = False) -> int:
-        """Make the kernel hold `wanted`; returns the number of commands given to nft, in one transaction.
+        """Make the kernel hold `wanted`; returns the number of commands given to nft.
 
         With `repair`, what the kernel holds is read anew, unless nobody can have changed it. Where the
         difference cannot be applied, the table is made anew as a whole. Raises NftError.
@@ -31,21 +31,19 @@ class KeptTable:
         sure = known is not None and 0 < now == self._generation
         if known is None or (repair and not sure):
             known, sure = nft.read(self.name), now > 0
-        commands = self._change(known, wanted)
-        after = now + bool(commands)
+        commands, transactions = self._change(known, wanted)
+        after = now + transactions
         self._generation = after if sure and generation() == after else 0
         self._known = wanted
         return commands
 
-    def _change(self, known: Table | None, wanted: Table) -> int:
+    def _change(self, known: Table | None, wanted: Table) -> tuple[int, int]:
+        """The numbers of commands and of transactions."""
         if known is not None and known.fits(wanted):
-            script = nft.edits(self.name, known, wanted)
+            steps = nft.edits(self.name, known, wanted)
             try:
-                if script:
-                    nft.commit(script)
-                return len(script)
+                return sum(map(len, steps)), nft.commit(steps)
             except NftError as error:
                 log.warning("Table %s is not as it was left, making it anew: %s", self.name, error)
-        script = nft.creation(self.name, wanted)
-        nft.commit(script)
-        return len(script)
+        steps = nft.creation(self.name, wanted)
+        return sum(map(len, steps)), nft.commit(steps)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from service_cases import NODE, OPTIONS, SERVICES, SNAPSHOT
 
-from testbed.kernel.nft import creation
+from testbed.kernel.nft import creation, text
 from testbed.kernel.ruleset import Wanted
 from testbed.proxy.modes.iptables import Iptables
 from testbed.proxy.modes.iptables_rules import service_rules
@@ -50,7 +50,7 @@ def ipvs() -> str:
 
 
 def nftables() -> str:
-    return "\n".join([*creation(TABLE, Nftables(OPTIONS).render(SNAPSHOT)), ""])
+    return text(creation(TABLE, Nftables(OPTIONS).render(SNAPSHOT)))
 
 
 def userspace() -> str:

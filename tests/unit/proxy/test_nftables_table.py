@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 from service_cases import HERE, NODE, OPTIONS, SERVICES, SNAPSHOT, THERE, service
 
-from testbed.kernel.nft import Set, Table, creation, edits, parsed
+from testbed.kernel import nft
+from testbed.kernel.nft import AT_ONCE, Set, Table, creation, parsed, transactions
 from testbed.model.service import Endpoint, ServicePort, Snapshot
 from testbed.proxy.modes.nftables import Nftables
 from testbed.proxy.modes.nftables_rules import duration, service_rules
@@ -59,6 +61,10 @@ def rendered(*services: ServicePort) -> Table:
     return Nftables(OPTIONS).render(snapshot(*services))
 
 
+def edits(have: Table, want: Table) -> list[str]:
+    return list(chain(*nft.edits("t", have, want)))
+
+
 def test_what_nft_lists_is_read() -> None:
     table = parsed(LISTED)
     assert table.hooks == {"nat-output": "type nat hook output priority -100; policy accept;"}
@@ -79,19 +85,34 @@ def test_what_nft_lists_is_read() -> None:
 
 
 def test_no_change_no_command() -> None:
-    assert edits("t", rendered(*SERVICES), rendered(*SERVICES)) == []
+    assert edits(rendered(*SERVICES), rendered(*SERVICES)) == []
 
 
 def test_one_endpoint_more_touches_its_service_only() -> None:
     more = replace(service("two", "10.96.0.19", HERE, THERE, Endpoint("10.244.2.3", 8080)), node_port=30019)
     after = [more if one.service == "two" else one for one in SERVICES]
-    commands = edits("t", rendered(*SERVICES), rendered(*after))
-    assert [line.split(" ip t ")[0] for line in commands] == ["add chain", "flush chain", *["add rule"] * 4]
+    commands = edits(rendered(*SERVICES), rendered(*after))
+    order = ["add chain", *["add rule"] * 2, "flush chain", *["add rule"] * 2]
+    assert [line.split(" ip t ")[0] for line in commands] == order
     assert all("default/two/" in line for line in commands)
 
 
+def test_very_many_services_come_in_portions() -> None:
+    """Packets are led to their chains by the last portion only; what is usual is one transaction."""
+    many = [
+        service(f"s{number}", f"10.97.{number // 250}.{number % 250}", HERE, THERE) for number in range(1200)
+    ]
+    steps = nft.edits("t", rendered(), rendered(*many))
+    scripts = list(transactions(steps))
+    assert list(chain(*scripts)) == list(chain(*steps))
+    assert [sum("vmap {" in line for line in script) for script in scripts] == [AT_ONCE, AT_ONCE, 200]
+    assert not any("element" in line for script in scripts[:-1] for line in script)
+    assert len(list(transactions(nft.edits("t", rendered(*many), rendered())))) == 1
+    assert len(list(transactions(nft.edits("t", rendered(), rendered(*many[:AT_ONCE]))))) == 1
+
+
 def test_a_service_that_goes_takes_everything_along() -> None:
-    commands = edits("t", rendered(*SERVICES), rendered(*SERVICES[:-1]))
+    commands = edits(rendered(*SERVICES), rendered(*SERVICES[:-1]))
     assert {line.split()[0] for line in commands} == {"delete", "flush"}
     assert all("default/udp/" in line or " element " in line for line in commands)
     order = [line.split(" ip t ")[0] for line in commands]
@@ -101,7 +122,7 @@ def test_a_service_that_goes_takes_everything_along() -> None:
 def test_a_new_affinity_time_is_a_new_set() -> None:
     """The time of a set that is there cannot be changed."""
     before, after = (rendered(service("s", "10.96.0.9", HERE, affinity_seconds=time)) for time in (60, 90))
-    commands = edits("t", before, after)
+    commands = edits(before, after)
     assert next(line for line in commands if line.startswith("add set")).endswith("timeout 1m30s; }")
     (deleted,) = [line for line in commands if line.startswith("delete set")]
     assert deleted.split()[-1] not in after.sets
@@ -109,7 +130,7 @@ def test_a_new_affinity_time_is_a_new_set() -> None:
 
 def test_nothing_is_used_before_it_is_there() -> None:
     known: set[str] = set()
-    for line in creation("t", Nftables(OPTIONS).render(SNAPSHOT)):
+    for line in chain(*creation("t", Nftables(OPTIONS).render(SNAPSHOT))):
         words = line.split()
         if words[:2] in (["add", "chain"], ["add", "set"], ["add", "map"]):
             known.add(words[4])
