@@ -60,6 +60,14 @@ async def stop(
                 await runtime.remove(each.process.id)
 
 
+async def dismiss(runtime: Runtime, containers: Sequence[Container]) -> None:
+    """Ask the sidecars of a Pod that is over to end."""
+    for each in containers:
+        if each.sidecar and each.running and each.process:
+            with contextlib.suppress(TestbedError):
+                await runtime.signal(each.process.id, signal.SIGTERM)
+
+
 async def clean(node: Node, pod: Object, known: bool) -> bool:
     """Take the sandbox down and, if the API knows the Pod, let it forget it. False: try again."""
     metadata = pod["metadata"]

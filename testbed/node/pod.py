@@ -13,7 +13,7 @@ from testbed.errors import TestbedError
 from testbed.model.conditions import timestamp
 from testbed.model.resources import PODS
 from testbed.node.cni import CniError
-from testbed.node.ending import clean, grace_of, stop
+from testbed.node.ending import clean, dismiss, grace_of, stop
 from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
 from testbed.node.launch import Node, begin, fill_volumes
@@ -24,11 +24,12 @@ from testbed.node.status import (
     Container,
     containers_of,
     initializing,
+    is_over,
     pod_status,
     same_conditions,
     will_restart,
 )
-from testbed.node.volumes import MountError
+from testbed.node.volumes import MountError, is_filled
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -38,6 +39,8 @@ FIRST_BACKOFF, LONGEST_BACKOFF, FORGIVEN_AFTER = 10.0, 300.0, 600.0
 STATUS_PATIENCE = 0.3
 """Seconds that the first status waits for the containers to come up, which saves a write in most cases."""
 RETRY, LONGEST_SETUP_WAIT = 1.0, 8.0
+REFRESH = 20.0
+"""Seconds between looks whether the contents of mounted Secrets and ConfigMaps have changed."""
 
 REASONS = (
     (ImageError, "CreateContainerError"),
@@ -64,6 +67,7 @@ class PodWorker:
         self._health: dict[str, Health] = {}
         self._retry_at: float | None = None
         self._setup_failures = 0
+        self._refresh_at = 0.0
         for status in sorted(adopted, key=lambda each: int(each.id.rpartition("/")[2])):
             self._adopt(status)
 
@@ -108,6 +112,7 @@ class PodWorker:
         while not self._ending():
             self._wake.clear()
             await self._advance()
+            await self._refresh()
             if not await self._publish():
                 self._retry_at = _now() + RETRY
             await self._sleep()
@@ -119,6 +124,7 @@ class PodWorker:
     async def _sleep(self) -> None:
         due = [each.restart_at for each in self.containers if each.restart_at is not None]
         due += [self._retry_at] if self._retry_at is not None else []
+        due += [self._refresh_at] if self._attached and is_filled(self.pod) else []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(due, default=None)):
                 await self._wake.wait()
@@ -142,12 +148,24 @@ class PodWorker:
                 fresh.append(self._watch(each))
         if fresh:
             await asyncio.wait(fresh, timeout=STATUS_PATIENCE)
+        if is_over(self.pod, self.containers):
+            await dismiss(self.node.runtime, self.containers)
+
+    async def _refresh(self) -> None:
+        """Have the files of Secrets and ConfigMaps as those are now; what is gone stays as it was."""
+        if self._attached is None or not is_filled(self.pod) or _now() < self._refresh_at:
+            return
+        self._refresh_at = _now() + REFRESH
+        with contextlib.suppress(MountError):
+            await fill_volumes(self.node, self.pod)
 
     def _turn(self) -> list[Container]:
         """The containers whose turn it is: the first that has to come before others, or all of them.
 
         Sidecars that are up stay in the care of the agent all the while.
         """
+        if is_over(self.pod, self.containers):
+            return []
         first = initializing(self.containers)
         if first is None:
             return [each for each in self.containers if not each.initial or each.sidecar]
@@ -157,6 +175,7 @@ class PodWorker:
         try:
             if self.node.sandboxes.attached(self.uid) is None:
                 await fill_volumes(self.node, self.pod)
+                self._refresh_at = _now() + REFRESH
             self._attached = await self.node.sandboxes.create(self.pod)
         except MountError as error:
             await self._set_up_later("FailedMount", str(error))

@@ -137,6 +137,11 @@ def _initialized(pod: Object, initial: Sequence[Container], held_up: Container |
     return transition(pod, "Initialized", False, "ContainersNotInitialized", message)
 
 
+def is_over(pod: Object, containers: Sequence[Container]) -> bool:
+    """Whether the Pod's work is done, well or badly; sidecars have nothing left to do then."""
+    return _phase(pod, containers) in ("Succeeded", "Failed")
+
+
 def same_conditions(status: Object, pod: Object) -> bool:
     """Whether the API has the conditions of `status`; the controllers too write them when a node is lost."""
     wanted, held = (

@@ -128,6 +128,11 @@ FILLED: dict[str, Callable[[Object, Setting], Awaitable[Files]]] = {
 KNOWN = (*FILLED, "emptyDir", "hostPath")
 
 
+def is_filled(pod: Object) -> bool:
+    """Whether the Pod has volumes whose contents may change under it."""
+    return any(kind in volume for volume in pod["spec"].get("volumes") or () for kind in FILLED)
+
+
 def write(target: Path, files: Files) -> None:
     """Have exactly `files` in the volume, changed all at once.
 

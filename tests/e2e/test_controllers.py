@@ -64,6 +64,7 @@ spec:
   template:
     spec:
       restartPolicy: Never
+      initContainers: [{name: side, image: testbed/echo, restartPolicy: Always}]
       containers: [{name: c, image: busybox, command: [sh, -c, "echo index $JOB_COMPLETION_INDEX"]}]
 ---
 apiVersion: batch/v1
@@ -177,11 +178,17 @@ def test_jobs_complete_or_fail(kubectl: Kubectl) -> None:
     kubectl("wait", "--for=condition=Complete", "job/good", "--timeout=60s")
     kubectl("wait", "--for=condition=Failed", "job/bad", "--timeout=60s")
     assert "4/4" in kubectl("get", "job", "good")
-    printed = {kubectl("logs", name) for name in kubectl.pods("job-name=good")}
+    printed = {kubectl("logs", name, "-c", "c") for name in kubectl.pods("job-name=good")}
+    until(lambda: _sidecars_ended(kubectl), "sidecars run on")
     assert printed == {f"index {number}\n" for number in range(4)}
     until(lambda: "BackoffLimitExceeded" in kubectl("describe", "job", "bad"), "no event")
     kubectl("delete", "jobs", "--all")
     until(lambda: not kubectl.pods("job-name"), "Pods of Jobs are left")
+
+
+def _sidecars_ended(kubectl: Kubectl) -> bool:
+    pods = kubectl.pods("job-name=good").values()
+    return all("terminated" in pod["status"]["initContainerStatuses"][0]["state"] for pod in pods)
 
 
 def test_init_containers_come_before_the_others_in_order(kubectl: Kubectl) -> None:

@@ -52,7 +52,7 @@ spec:
     - name: writer
       image: busybox
       command: [sh, -c, "echo from-the-writer > /mnt/scratch/file; sleep 1000"]
-      volumeMounts: [{name: scratch, mountPath: /mnt/scratch}]
+      volumeMounts: [{name: scratch, mountPath: /mnt/scratch}, {name: settings, mountPath: /mnt/settings}]
     - name: reader
       image: busybox
       command: [sh, -c]
@@ -143,4 +143,8 @@ def test_every_kind_of_volume_and_reference_is_seen_by_the_container(kubectl: Ku
     assert lines[:2] == ["bluesesamefrom-the-writer", 'blueapp="reader"']
     assert lines[2:5] == ["400", f"hello{node}", ""]
     assert lines[5] == f"green sesame {node}"
+    change = '{"data": {"color": "red"}}'
+    kubectl("patch", "configmap", "settings", "--type=merge", "-p", change)
+    watched = ["exec", "reader", "-c", "writer", "--", "cat", "/mnt/settings/color"]
+    until(lambda: kubectl(*watched) == "red", "the file does not follow its ConfigMap")
     kubectl("delete", "pod", "reader", "--grace-period=1")
