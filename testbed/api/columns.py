@@ -304,11 +304,3 @@ EVENTS = (
 )
 LEASES = (NAME, Column("Holder", at("spec.holderIdentity")), AGE)
 PLAIN = (NAME, AGE)
-AGED = (NAME, Column("Created At", at("metadata.creationTimestamp")))
-
-
-def _role(binding: Object) -> str:
-    return f"{binding['roleRef']['kind']}/{binding['roleRef']['name']}"
-
-
-BINDINGS = (NAME, Column("Role", _role), AGE)

@@ -14,7 +14,16 @@ from typing import Any
 
 import orjson
 
-from testbed.api import lifecycle, rules, services
+from testbed.api import lifecycle
+from testbed.api.judgement import (
+    SYSTEM_FIELDS,
+    body,
+    check_namespace,
+    check_type,
+    judge,
+    with_part,
+    wrong_uid,
+)
 from testbed.api.lifecycle import Change, DeleteOptions, is_over, now
 from testbed.api.registry import BY_ID, KINDS, Kind
 from testbed.api.service_addresses import Held, ServiceAddresses
@@ -24,7 +33,6 @@ from testbed.api.status import (
     conflict,
     forbidden,
     internal,
-    invalid,
     not_found,
     success,
 )
@@ -38,7 +46,6 @@ Stamp = Callable[[Object, Object], None]
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_LENGTH = 5
 _NAME_TRIES = 8
-_SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 
 
 class Objects:
@@ -82,7 +89,7 @@ class Objects:
             obj["status"] = dict(kind.first_status)
         if kind.spec:
             metadata["generation"] = 1
-        _judge(kind, obj, None)
+        judge(kind, obj, None)
         stamp(obj)
         taken = self._assign(kind, obj, None)
         if dry_run:
@@ -95,8 +102,8 @@ class Objects:
         metadata: Object = obj["metadata"]
         if metadata.get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")
-        _check_namespace(kind, namespace, metadata)
-        for name in ("selfLink", "managedFields", *_SYSTEM_FIELDS):
+        check_namespace(kind, namespace, metadata)
+        for name in ("selfLink", "managedFields", *SYSTEM_FIELDS):
             metadata.pop(name, None)
         metadata["uid"] = str(uuid.uuid4())
         metadata["creationTimestamp"] = now()
@@ -180,14 +187,14 @@ class Objects:
                 f"the name of the object ({metadata['name']}) does not match the name on the URL ({key[1]})"
             )
             raise bad_request(told)
-        _check_namespace(kind, key[0], metadata)
+        check_namespace(kind, key[0], metadata)
         if metadata.get("uid", before["uid"]) != before["uid"]:
-            raise conflict(kind.resource, key[1], _wrong_uid(metadata["uid"], before["uid"]))
+            raise conflict(kind.resource, key[1], wrong_uid(metadata["uid"], before["uid"]))
         if part:
-            return _with_part(kind, old, new, part)
+            return with_part(kind, old, new, part)
         metadata["name"] = key[1]
         metadata["resourceVersion"] = before["resourceVersion"]
-        for name in ("managedFields", "selfLink", *_SYSTEM_FIELDS):
+        for name in ("managedFields", "selfLink", *SYSTEM_FIELDS):
             metadata.pop(name, None)
             if name in before:
                 metadata[name] = before[name]
@@ -195,8 +202,8 @@ class Objects:
             new.pop("status", None)
             if "status" in old:
                 new["status"] = old["status"]
-        _judge(kind, new, old)
-        if kind.spec and _body(new) != _body(old):
+        judge(kind, new, old)
+        if kind.spec and body(new) != body(old):
             metadata["generation"] = before.get("generation", 1) + 1
         return new
 
@@ -211,7 +218,7 @@ class Objects:
         obj = record.decode()
         metadata = obj["metadata"]
         if options.uid and options.uid != metadata["uid"]:
-            raise conflict(kind.resource, key[1], _wrong_uid(options.uid, metadata["uid"]))
+            raise conflict(kind.resource, key[1], wrong_uid(options.uid, metadata["uid"]))
         if options.resource_version and options.resource_version != metadata["resourceVersion"]:
             raise conflict(kind.resource, key[1])
         lifecycle.begin(kind, obj, options)
@@ -261,65 +268,3 @@ class Objects:
             return (await future).data
         except StorageFailed as error:
             raise internal(f"the write could not be stored: {error}") from None
-
-
-def check_type(kind: Kind, obj: Object) -> None:
-    """An object must be of the kind that the URL names; what it leaves out is filled in."""
-    resource = kind.resource
-    for field, expected in (("kind", resource.kind), ("apiVersion", resource.api_version)):
-        given = obj.setdefault(field, expected)
-        if given != expected:
-            what = "kind" if field == "kind" else "API version"
-            raise bad_request(
-                f"the {what} in the data ({given}) does not match the expected {what} ({expected})"
-            )
-    obj.setdefault("metadata", {})
-    for field in ("metadata", "spec", "status"):
-        if not isinstance(obj.get(field, {}), dict):
-            raise bad_request(f"{field} of a {resource.kind} must be an object")
-
-
-def _check_namespace(kind: Kind, namespace: str, metadata: Object) -> None:
-    if not kind.resource.namespaced:
-        metadata.pop("namespace", None)
-    elif metadata.setdefault("namespace", namespace) != namespace:
-        raise bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
-
-
-def _judge(kind: Kind, obj: Object, old: Object | None) -> None:
-    """Fill in defaults and validate. An object of the wrong shape is a bad request, not a crash."""
-    name = str(obj["metadata"].get("name") or "")
-    try:
-        kind.defaults(obj)
-        if old and kind.resource is SERVICES:
-            services.carry_over(obj, old)
-        errors = rules.metadata(obj["metadata"], kind.name_rule)
-        errors += kind.validate(obj, old)
-    except (TypeError, AttributeError, KeyError, ValueError, IndexError) as error:
-        what = f'{kind.resource.kind} in version "{kind.resource.version}"'
-        raise bad_request(f"{what} cannot be handled as a {kind.resource.kind}: {error}") from None
-    if errors:
-        raise invalid(kind.resource, name, errors)
-
-
-def _with_part(kind: Kind, old: Object, new: Object, part: str) -> Object:
-    """`old` with only what a subresource may change."""
-    result = dict(old)
-    if part == "status":
-        result["status"] = new.get("status") or {}
-    elif part == "finalize":
-        result["spec"] = {**old["spec"], "finalizers": (new.get("spec") or {}).get("finalizers") or []}
-    elif part == "binding":
-        result |= {"spec": new["spec"], "status": new["status"]}
-    return result
-
-
-def _body(obj: Object) -> Object:
-    """What metadata.generation counts changes of."""
-    return {key: value for key, value in obj.items() if key not in ("metadata", "status")}
-
-
-def _wrong_uid(given: str, actual: str) -> str:
-    return f"Precondition failed: UID in precondition: {given}, UID in object meta: {actual}"

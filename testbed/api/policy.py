@@ -1,9 +1,11 @@
-"""Roles and bindings: defaults and validation (k8s.io/kubernetes pkg/apis/rbac/validation)."""
+"""Roles and bindings: columns, defaults and validation (k8s.io/kubernetes pkg/apis/rbac/validation)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from testbed.api.cells import Column, at
+from testbed.api.columns import AGE, NAME
 from testbed.api.rules import Errors
 from testbed.api.status import invalid_value, not_supported, required
 
@@ -13,10 +15,18 @@ GROUP = "rbac.authorization.k8s.io"
 SUBJECTS = {"ServiceAccount": "", "User": GROUP, "Group": GROUP}
 
 
+def _role(binding: Object) -> str:
+    return f"{binding['roleRef']['kind']}/{binding['roleRef']['name']}"
+
+
+ROLE_COLUMNS = (NAME, Column("Created At", at("metadata.creationTimestamp")))
+BINDING_COLUMNS = (NAME, Column("Role", _role), AGE)
+
+
 def role_errors(obj: Object, old: Object | None) -> Errors:
     errors: Errors = []
-    for at, rule in enumerate(obj.get("rules") or ()):
-        place = f"rules[{at}]"
+    for index, rule in enumerate(obj.get("rules") or ()):
+        place = f"rules[{index}]"
         if not rule.get("verbs"):
             errors.append(required(f"{place}.verbs", "verbs must contain at least one value"))
         if rule.get("nonResourceURLs"):
@@ -49,8 +59,8 @@ def binding_errors(obj: Object, old: Object | None) -> Errors:
         errors.append(required("roleRef.name"))
     if old and old["roleRef"] != reference:
         errors.append(invalid_value("roleRef", reference, "cannot change roleRef"))
-    for at, subject in enumerate(obj.get("subjects") or ()):
-        place = f"subjects[{at}]"
+    for index, subject in enumerate(obj.get("subjects") or ()):
+        place = f"subjects[{index}]"
         if not subject.get("name"):
             errors.append(required(f"{place}.name"))
         if subject.get("kind") not in SUBJECTS:

@@ -244,11 +244,11 @@ KINDS: tuple[Kind, ...] = (
         first_status=None,
     ),
     *(
-        Kind(each, columns.AGED, validate=policy.role_errors, name_rule=rules.path_segment)
+        Kind(each, policy.ROLE_COLUMNS, validate=policy.role_errors, name_rule=rules.path_segment)
         for each in (resources.ROLES, resources.CLUSTER_ROLES)
     ),
     *(
-        Kind(each, columns.BINDINGS, policy.binding_defaults, policy.binding_errors, rules.path_segment)
+        Kind(each, policy.BINDING_COLUMNS, policy.binding_defaults, policy.binding_errors, rules.path_segment)
         for each in (resources.ROLE_BINDINGS, resources.CLUSTER_ROLE_BINDINGS)
     ),
     *(
