@@ -122,14 +122,23 @@ def test_https_through_the_node_port_shows_the_certificate_of_the_secret(
     kubectl("rollout", "status", "deployment/my-nginx", "--timeout=60s")
     service = json.loads(kubectl("get", "service", "my-nginx", "-o", "json"))
     ports = {port["name"]: port["nodePort"] for port in service["spec"]["ports"]}
-    trusted = ["--cacert", str(tmp_path / "nginx.crt"), "-sSf", "-m", "5"]
-    client = kubectl.cluster.machine("client")
-    for node in ("node01", "node02"):
-        address = str(kubectl.cluster.machine(node).address)
-        there = ["--connect-to", f"my-nginx:443:{address}:{ports['https']}", "https://my-nginx/"]
-        assert "Welcome to nginx!" in client.run(["curl", *trusted, *there]).stdout
-        plain = client.run(["curl", "-sSf", "-m", "5", f"http://{address}:{ports['http']}/"])
-        assert "Welcome to nginx!" in plain.stdout
+    trusted = ["--cacert", str(tmp_path / "nginx.crt")]
+    for mode in ("iptables", "userspace", "nftables"):
+        if mode != "iptables":
+            kubectl.cluster.set_proxy(mode)
+        for node in ("node01", "node02"):
+            address = str(kubectl.cluster.machine(node).address)
+            there = ["--connect-to", f"my-nginx:443:{address}:{ports['https']}", "https://my-nginx/"]
+            until(lambda: welcomes(kubectl, *trusted, *there), f"{mode}: no HTTPS on {node}")  # noqa: B023
+            plain = f"http://{address}:{ports['http']}/"
+            until(lambda: welcomes(kubectl, plain), f"{mode}: no HTTP on {node}")  # noqa: B023
+    kubectl.cluster.set_proxy("iptables")
+
+
+def welcomes(kubectl: Kubectl, *words: str) -> bool:
+    """Whether nginx answers the client's curl."""
+    argv = ["curl", "-sSf", "-m", "5", *words]
+    return "Welcome to nginx!" in kubectl.cluster.machine("client").run(argv, check=False).stdout
 
 
 def test_every_kind_of_volume_and_reference_is_seen_by_the_container(kubectl: Kubectl) -> None:
