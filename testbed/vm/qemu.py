@@ -51,7 +51,10 @@ KERNEL_PARAMETERS = (
 # Guest time counts instructions, one a nanosecond, whatever the host does meanwhile; an idle CPU's clock
 # jumps to its next timer. Date, addresses and the TSC's rate are fixed, lest they differ from run to run.
 COUNTING = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm")
-COUNTING_PARAMETERS = "norandmaps tsc_early_khz=1000000"
+COUNTING_PARAMETERS = "norandmaps randomize_kstack_offset=off tsc_early_khz=1000000"
+# Without a source of randomness the kernel's generator is ready at some moment or never; until it is, each
+# random number that the network stack asks for costs some 2,000 instructions more.
+COUNTING_CPU = ",rdrand=on"
 COUNTING_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 
@@ -163,10 +166,11 @@ def machine(
     counting: bool = False,
 ) -> list[str]:
     """The QEMU command line of a machine without disks, network, display; its kernel writes to `console`."""
+    cpu = CPU_MODELS[accelerator] + (COUNTING_CPU if counting else "")
     parameters = f"{KERNEL_PARAMETERS} {COUNTING_PARAMETERS}" if counting else KERNEL_PARAMETERS
     return [
         PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", "q35", "-cpu", CPU_MODELS[accelerator], "-smp", str(cpus), "-m", f"{memory}M",
+        "-machine", "q35", "-cpu", cpu, "-smp", str(cpus), "-m", f"{memory}M",
         "-accel", accelerator, "-kernel", str(kernel.image), "-initrd", str(initramfs.build(kernel)),
         "-append", parameters, "-serial", f"file:{_escaped(console)}", "-nic", "none",
         *(COUNTING if counting else ()),
