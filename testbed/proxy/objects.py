@@ -65,7 +65,7 @@ def service_ports(service: Object, family: int = 4) -> list[ServicePort]:
     cluster_ip = next(iter(_of_family(wanted, family)), "")
     if not cluster_ip:
         return []
-    common = _common(service, family)
+    common = _common(service, family, cluster_ip)
     ports = [_port(service, port, cluster_ip, common) for port in spec.get("ports") or ()]
     _each_once("port", [(one.protocol, one.port) for one in ports])
     _each_once("port name", [(one.protocol, one.port_name) for one in ports])
@@ -79,7 +79,7 @@ def _each_once(what: str, found: Iterable[tuple[Protocol, int | str]]) -> None:
             raise Malformed(f"{what} {value!r} of {protocol} is there {times} times")
 
 
-def _common(service: Object, family: int) -> dict[str, Any]:
+def _common(service: Object, family: int, cluster_ip: str) -> dict[str, Any]:
     """The fields that all ports of a Service share."""
     spec = service["spec"]
     affinity = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
@@ -88,11 +88,11 @@ def _common(service: Object, family: int) -> dict[str, Any]:
         raise Malformed(f"timeoutSeconds {seconds!r} is not between 1 and {MOST_AFFINITY}")
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
     own = [one["ip"] for one in ingress if one.get("ip") and one.get("ipMode", "VIP") == "VIP"]
-    vips = _of_family(own, family)
+    vips = tuple(ip for ip in _of_family(own, family) if ip != cluster_ip)
     return {
         # one that is a load balancer's too is guarded by its source ranges
         "external_ips": tuple(
-            ip for ip in _of_family(spec.get("externalIPs") or (), family) if ip not in vips
+            ip for ip in _of_family(spec.get("externalIPs") or (), family) if ip not in (cluster_ip, *vips)
         ),
         "load_balancer_ips": vips,
         "source_ranges": _networks(spec.get("loadBalancerSourceRanges") or (), family),

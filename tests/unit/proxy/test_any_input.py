@@ -34,26 +34,36 @@ junk = st.one_of(
     st.lists(st.none() | st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.none() | st.integers(), max_size=2),
 )
-addresses = st.sampled_from(
-    ["10.96.0.7", "10.96.9.9", "10.0.0.1", "10.0.0.2", "fd00::1", "127.0.0.1", "0.0.0.0", "None", "", "x"]
+
+
+def mostly(good: list[Any], bad: list[Any]) -> st.SearchStrategy[Any]:
+    """One in eight or so is bad: of objects that are all bad nothing is left to go wrong."""
+    return st.sampled_from(good * (7 * len(bad) // len(good) + 1) + bad)
+
+
+addresses = mostly(
+    ["10.96.0.7", "10.96.0.8", "10.96.9.9", "10.0.0.1"], ["fd00::1", "127.0.0.1", "0.0.0.0", "None", "x"]
 )
-numbers = st.sampled_from([80, 443, 8080, 0, -1, 65536, 30080, None, "80", True])
-names = st.sampled_from(["", "http", "https", "x y", 'x"\n-j', None])
+numbers = mostly([80, 443], [0, -1, 65536, None, "80", True])
 ports = st.fixed_dictionaries(
     {"port": numbers},
-    optional={"name": names, "nodePort": numbers, "protocol": st.sampled_from(["TCP", "UDP", "SCTP", "X"])},
+    optional={
+        "name": mostly(["", "http", "https"], ["x y", 'x"\n-j', None]),
+        "nodePort": mostly([30080, 30081], [0, -1, 65536]),
+        "protocol": mostly(["TCP", "UDP"], ["X"]),
+    },
 )
 policy = st.sampled_from(["Local", "Cluster", "Odd", None])
 specs = st.fixed_dictionaries(
-    {"clusterIP": addresses, "ports": st.lists(ports, max_size=3)},
+    {"clusterIP": addresses, "ports": st.lists(ports, min_size=1, max_size=2)},
     optional={
-        "type": st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]),
+        "type": mostly(["ClusterIP", "NodePort", "LoadBalancer"], ["ExternalName"]),
         "externalIPs": st.lists(addresses, max_size=2),
         "externalTrafficPolicy": policy,
         "internalTrafficPolicy": policy,
-        "healthCheckNodePort": numbers,
+        "healthCheckNodePort": mostly([32000, 32001], [0, -1]),
         "sessionAffinity": st.sampled_from(["ClientIP", "None"]),
-        "loadBalancerSourceRanges": st.lists(st.sampled_from(["10.0.0.0/8", "1.2.3.4/5", "x"]), max_size=2),
+        "loadBalancerSourceRanges": st.lists(mostly(["10.0.0.0/8", "1.2.3.4/5"], ["x"]), max_size=2),
     },
 )
 endpoints = st.fixed_dictionaries(
@@ -85,7 +95,7 @@ def slices(draw: st.DrawFn) -> tuple[str, Object]:
 
 def _bent(draw: st.DrawFn, obj: Object) -> Object:
     """Now and then something in it is junk; never its identity, which an API server vouches for."""
-    if draw(st.integers(0, 3)):
+    if draw(st.integers(0, 7)):
         return obj
     holders = [
         obj,
@@ -126,7 +136,7 @@ def claimed(snapshot: Snapshot) -> list[Any]:
     return [front for one in snapshot.services.values() for front, _ in fronts(one)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps)
 def test_any_input(changes: list[tuple[tuple[str, Object], bool]]) -> None:
     tracker, left = fed(changes, look=True)
