@@ -29,14 +29,14 @@ def failures(report: dict[str, Any]) -> list[str]:
     return [f"{c['mode']} {c['case']}: {c['seen']}" for c in report["cases"] if c["verdict"] != "passed"]
 
 
-def test_all_cases_pass_in_both_native_modes() -> None:
-    code, report = verify("--modes", "iptables,userspace", "--name", "e2e-verify")
+def test_all_cases_pass_in_the_native_modes() -> None:
+    code, report = verify("--modes", "iptables,nftables,userspace", "--name", "e2e-verify")
     assert failures(report) == []
     assert code == 0
     cases, nodes = len(CASES) + len(LIVE_CASES), 3
     assert report["modes"]["iptables"] == {"passed": cases, "failed": 0, "not_run": 0}
-    # on each node also: nothing of iptables mode is left
-    assert report["modes"]["userspace"] == {"passed": cases + nodes, "failed": 0, "not_run": 0}
+    for mode in ("nftables", "userspace"):  # on each node also: nothing of the mode before is left
+        assert report["modes"][mode] == {"passed": cases + nodes, "failed": 0, "not_run": 0}
     assert "e2e-verify" not in state.clusters()
 
 
