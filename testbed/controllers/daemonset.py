@@ -52,7 +52,8 @@ class DaemonSets(PodOwner):
         gone = [pod for name, pods in held.items() for pod in pods[name in wanted :]]
         gone += [pods[0] for name, pods in held.items() if name in wanted and is_finished(pods[0])]
         await self.remove(gone)
-        await self.make(daemon_on(owner, name) for name in sorted(wanted - set(held)))
+        occupied = {pod["spec"].get("nodeName", "") for pod in self.owned(owner)}
+        await self.make(daemon_on(owner, name) for name in sorted(wanted - occupied))
         pods = {name: pods[0] for name, pods in self._by_node(owner).items() if name in wanted}
         await self.remove(outdated(owner, pods, len(wanted)))
         await self._report(owner, pods, wanted)
