@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import re
 import socket
 import struct
@@ -30,6 +31,8 @@ from pyroute2.netlink.generic.ipvs import (
 
 from testbed.errors import TestbedError
 from testbed.kernel.netlink import Netlink, attribute, attributes
+
+log = logging.getLogger(__name__)
 
 TABLE = Path("/proc/thread-self/net/ip_vs")
 PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": socket.IPPROTO_SCTP}
@@ -112,7 +115,10 @@ class Ipvs:
                 yield front, seconds if flags & PERSISTENT else 0
 
     def change(self, have: Mapping[Front, VirtualServer], want: Mapping[Front, VirtualServer]) -> int:
-        """Turn `have` into `want`; returns the number of messages. Raises TestbedError at a failure."""
+        """Turn `have` into `want`; returns the number of messages. Raises TestbedError at a failure.
+
+        A real server that the kernel takes for no host's address is logged and left out.
+        """
         messages = list(differences(have, want))
         failed = self._netlink.request(
             (self._family, 0, struct.pack("=BBH", command, 1, 0) + body) for command, _, body in messages
@@ -121,6 +127,9 @@ class Ipvs:
             command, front, _ = messages[position]
             gone = command in (IPVS_CMD_DEL_DEST, IPVS_CMD_DEL_SERVICE)
             if gone and code in (errno.ENOENT, errno.ESRCH):
+                continue
+            if command == IPVS_CMD_NEW_DEST and code == errno.EINVAL:
+                log.error("IPVS takes a server of %s for no host: ignoring it", front)
                 continue
             raise TestbedError(f"IPVS refused a change of {front}: {errno.errorcode.get(code, code)}")
         return len(messages)

@@ -110,3 +110,10 @@ def test_whole_life_of_the_mode(node: Worker) -> None:
     assert there["fronts"] == sorted([*mine, *udp, foreign])
     assert there["addresses"] == ["10.96.0.7"]
     assert afterwards == {"fronts": [foreign], "sets": [], "device": False, "addresses": []}
+
+
+def test_a_server_that_is_no_host_does_not_stop_the_others(node: Worker) -> None:
+    """A subnet's broadcast address, say: nothing in an EndpointSlice tells that it is one."""
+    front = ("TCP", "10.96.0.7", 80)
+    odd = VirtualServer("rr", 0, {("255.255.255.255", 80): 1, **REALS})
+    assert node.call(step, {front: odd}) == {front: VirtualServer("rr", 0, REALS)}
