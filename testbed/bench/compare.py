@@ -12,8 +12,8 @@ from testbed.bench.tables import Table
 from testbed.bench.units import INSTRUCTIONS, unit
 from testbed.errors import UsageError
 
-SAME = ("engine", "kernel", "processor", "iptables")
-"""Facts that must agree; another kernel is another experiment."""
+SAME = ("engine", "kernel", "processor", "iptables", "beside")
+"""Facts that must agree; another kernel is another experiment. `beside`: see `testbed.bench.counted`."""
 
 
 DRIFT = "the same, × direct"

@@ -3,9 +3,9 @@
     client ───────── node ───────── server ──────── backend
     10.244.1.2       172.30.0.1     172.30.0.2      10.244.0.2
 
-All rows are alike to the last address and share nothing: a column's figure does not depend on which others
-are measured beside it. Every MAC is fixed and known to its neighbour, and there is no IPv6: nothing has to be
-asked or found, so no timer of neighbour discovery runs.
+All rows are alike to the last address and share no namespace: columns differ by their rules alone. Every MAC
+is fixed and known to its neighbour, and there is no IPv6: nothing has to be asked or found, so no timer of
+neighbour discovery runs.
 """
 
 from __future__ import annotations

@@ -86,6 +86,12 @@ def test_clocks_are_never_mixed():
     assert shown.index("## Under the instruction clock") < shown.index("## In a virtual machine")
 
 
+def test_guests_of_another_size_are_not_compared():
+    other = Run(INSTRUCTIONS, {**FACTS, "beside": "direct 1"}, {}, {}, run().cells)
+    with pytest.raises(UsageError, match="beside was '', is 'direct 1'"):
+        compare.comparable(Results((run(),)), Results((other,)))
+
+
 def test_iptables_stands_for_both_variants():
     assert parse_modes("iptables,ipvs") == ("iptables-legacy", "iptables-nft", "ipvs")
 
