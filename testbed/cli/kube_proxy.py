@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import re
 import socket
 import time
 from ipaddress import ip_network
 
 from testbed.errors import UsageError
+from testbed.model.duration import seconds
 from testbed.proxy.modes import DEFAULT, NAMES, mode_class
 from testbed.proxy.options import ProxyOptions
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,14 +90,6 @@ def options(args: argparse.Namespace) -> ProxyOptions:
         ipvs_udp_timeout=seconds(args.ipvs_udp_timeout),
         ipvs_strict_arp=args.ipvs_strict_arp,
     )
-
-
-def seconds(text: str) -> float:
-    """A duration as Go writes it: 30s, 1m30s, 500ms. Raises UsageError."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
-    if not parts or "".join(map("".join, parts)) != text:
-        raise UsageError(f"{text!r} is not a time; write it like 30s, 500ms or 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _cidr(flag: str, text: str) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from testbed.errors import UsageError
 
-_UNITS = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """`40s`, `1m`, `500ms` in seconds. Raises UsageError."""
-    for unit, factor in _UNITS:
-        number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit():
-            return float(number) * factor
-    raise UsageError(f"{text!r} is not a duration such as 40s, 500ms or 1m")
+    """A duration as Go writes it (40s, 500ms, 1m30s), in seconds. Raises UsageError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise UsageError(f"{text!r} is not a duration; write it like 40s, 500ms or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import live
 import pytest
-
-from testbed.lab.cluster import Cluster
-
-TESTBED = [sys.executable, "-m", "testbed.cli.main"]
-DEADLINE = 60.0
+from live import until
 
 DAEMONS = """
 apiVersion: apps/v1
@@ -101,40 +95,18 @@ spec:
 """
 
 
-class Kubectl:
+class Kubectl(live.Kubectl):
     """kubectl on one cluster."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    def __call__(self, *words: str, manifest: str = "") -> str:
-        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, input=manifest or None, timeout=2 * DEADLINE, check=False
-        )
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def pods(self, selector: str) -> dict[str, dict[str, Any]]:
         items = json.loads(self("get", "pods", "-o", "json", "-l", selector))["items"]
         return {pod["metadata"]["name"]: pod for pod in items}
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("owners") / "state"))
-        subprocess.run([*TESTBED, "up", "--name", "owners"], check=True, capture_output=True, timeout=240)
-        yield Kubectl(Cluster.open("owners"))
-        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
+    with live.running("owners", tmp_path_factory.mktemp("owners")) as cluster:
+        yield Kubectl(cluster)
 
 
 def test_a_daemon_set_has_a_pod_on_every_node_and_rolls(kubectl: Kubectl) -> None:

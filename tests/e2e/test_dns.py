@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import live
 import pytest
-
-from testbed.lab.cluster import Cluster
-
-TESTBED = [sys.executable, "-m", "testbed.cli.main"]
-DEADLINE = 60.0
+from live import until
 
 NAMED = """
 apiVersion: v1
@@ -64,19 +60,8 @@ print(json.dumps({name: look(name) for name in sys.argv[1:]}), flush=True)
 """
 
 
-class Kubectl:
+class Kubectl(live.Kubectl):
     """kubectl on one cluster."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    def __call__(self, *words: str, manifest: str = "") -> str:
-        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, input=manifest or None, timeout=2 * DEADLINE, check=False
-        )
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def get(self, *words: str) -> Any:
         return json.loads(self("get", *words, "-o", "json"))
@@ -91,25 +76,14 @@ class Kubectl:
         return self("logs", name)
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("dns") / "state"))
-        subprocess.run([*TESTBED, "up", "--name", "dns"], check=True, capture_output=True, timeout=240)
-        kubectl = Kubectl(Cluster.open("dns"))
+    with live.running("dns", tmp_path_factory.mktemp("dns")) as cluster:
+        kubectl = Kubectl(cluster)
         kubectl("apply", "-f", "-", manifest=NAMED)
         kubectl("rollout", "status", "-n", "kube-system", "deployment/kube-dns", "--timeout=60s")
         kubectl("wait", "--for=condition=Ready", "pod/db-0", "pod/db-1", "--timeout=60s")
         yield kubectl
-        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
 
 
 def test_names_short_and_full_are_found_by_the_search_path(kubectl: Kubectl) -> None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import live
 import pytest
 import yaml
+from live import until
 
 from testbed.lab.cluster import Cluster
 
-TESTBED = [sys.executable, "-m", "testbed.cli.main"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE = 60.0
 
 SETS = (
     # Files that are applied together, and the ports of their Services that answer to HTTP.
@@ -39,18 +36,12 @@ ELSEWHERE = {"nginx-tls.yaml", "two-modes.yaml"}
 """Examples that have a test of their own."""
 
 
-class Kubectl:
+class Kubectl(live.Kubectl):
     """kubectl on one cluster, in one namespace."""
 
     def __init__(self, cluster: Cluster, namespace: str = "default") -> None:
-        self.cluster = cluster
+        super().__init__(cluster)
         self.namespace = namespace
-
-    def __call__(self, *words: str) -> str:
-        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=2 * DEADLINE, check=False)
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def items(self, kind: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self("get", kind, "-n", self.namespace, "-o", "json"))[
@@ -63,21 +54,10 @@ class Kubectl:
         return done.returncode == 0
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("examples") / "state"))
-        subprocess.run([*TESTBED, "up", "--name", "examples"], check=True, capture_output=True, timeout=240)
-        yield Cluster.open("examples")
-        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
+    with live.running("examples", tmp_path_factory.mktemp("examples")) as cluster:
+        yield cluster
 
 
 def addresses(service: dict[str, Any]) -> list[tuple[str, str]]:
@@ -97,7 +77,7 @@ def test_an_example_answers(cluster: Cluster, files: tuple[str, ...], ports: tup
         if ports:
             until(lambda: _all_answer(kubectl, ports), f"{files}: no answer")
     finally:
-        kubectl("delete", *paths, "--grace-period=1")
+        kubectl("delete", *paths, "--grace-period=1", "--ignore-not-found")
 
 
 def _all_answer(kubectl: Kubectl, ports: tuple[int, ...]) -> bool:

@@ -8,19 +8,18 @@ import os
 import pty
 import re
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import live
 import pytest
 import yaml
 
 from testbed.lab.cluster import Cluster
 
-TESTBED = [sys.executable, "-m", "testbed.cli.main"]
 SECONDS = 60
 
 PODS = """
@@ -45,16 +44,11 @@ spec: {containers: [{name: c, image: testbed/echo, ports: [{containerPort: 8080}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("streams") / "state"))
-        up = [*TESTBED, "up", "--name", "streams", "--nodes", "1"]
-        subprocess.run(up, check=True, capture_output=True, timeout=240)
-        cluster = Cluster.open("streams")
+    with live.running("streams", tmp_path_factory.mktemp("streams"), "--nodes", "1") as cluster:
         assert kubectl(cluster, "apply", "-f", "-", stdin=PODS.encode()).returncode == 0
         ready = ("wait", "--for=condition=Ready", "pod/box", "pod/echo", "--timeout=60s")
         assert kubectl(cluster, *ready).returncode == 0
         yield cluster
-        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
 
 
 def argv(cluster: Cluster, *words: str) -> list[str]:

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import live
 import pytest
+from live import until
 
-from testbed.lab.cluster import Cluster
-
-TESTBED = [sys.executable, "-m", "testbed.cli.main"]
-DEADLINE = 60.0
 NODES = ("controlplane", "node01", "node02")
 PROXIES = ("-n", "kube-system", "-l", "k8s-app=kube-proxy")
 
 
-class Kubectl:
+class Kubectl(live.Kubectl):
     """kubectl on one cluster."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    def __call__(self, *words: str, manifest: str = "") -> str:
-        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, input=manifest or None, timeout=2 * DEADLINE, check=False
-        )
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def proxies(self) -> dict[str, dict[str, Any]]:
         """The Pods by node."""
@@ -44,24 +28,13 @@ class Kubectl:
         return unit.pid if unit.running else 0
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("system") / "state"))
-        subprocess.run([*TESTBED, "up", "--name", "system"], check=True, capture_output=True, timeout=240)
-        kubectl = Kubectl(Cluster.open("system"))
+    with live.running("system", tmp_path_factory.mktemp("system")) as cluster:
+        kubectl = Kubectl(cluster)
         until(lambda: len(kubectl.proxies()) == len(NODES), "a Pod for each proxy")
         kubectl("rollout", "status", "-n", "kube-system", "daemonset/kube-proxy", "--timeout=60s")
         yield kubectl
-        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
 
 
 def test_the_logs_of_each_proxy_name_the_proxier(kubectl: Kubectl) -> None:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import live
 import pytest
+from live import Kubectl, until
 
-from testbed.lab.cluster import Cluster
-
-TESTBED = [sys.executable, "-m", "testbed.cli.main"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE = 60.0
 
 REQUEST = "openssl req -x509 -nodes -days 365 -newkey rsa:2048 -keyout nginx.key -out nginx.crt -subj"
 SUBJECT = "/CN=my-nginx/O=my-nginx"
@@ -77,36 +72,10 @@ spec:
 UPPER = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: upper}\ndata: {COLOR: green}\n"
 
 
-class Kubectl:
-    """kubectl on one cluster."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    def __call__(self, *words: str, manifest: str = "") -> str:
-        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, input=manifest or None, timeout=2 * DEADLINE, check=False
-        )
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("volumes") / "state"))
-        subprocess.run([*TESTBED, "up", "--name", "volumes"], check=True, capture_output=True, timeout=240)
-        yield Kubectl(Cluster.open("volumes"))
-        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
+    with live.running("volumes", tmp_path_factory.mktemp("volumes")) as cluster:
+        yield Kubectl(cluster)
 
 
 def test_https_through_the_node_port_shows_the_certificate_of_the_secret(

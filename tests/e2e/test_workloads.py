@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import live
 import pytest
+from live import until
 
 from testbed.lab.cluster import Cluster
 
-TESTBED = [sys.executable, "-m", "testbed.cli.main"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE = 60.0
 NODES = ("node01", "node02")
 
 LEFT = """
@@ -30,19 +28,8 @@ echo logs $(ls /var/log/pods | grep -cv ^kube-system_)
 """What the Pods of a node are made of, counted; those of the system, which stay, left out."""
 
 
-class Kubectl:
+class Kubectl(live.Kubectl):
     """kubectl on one cluster, and the cluster's machines."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    def __call__(self, *words: str, manifest: str = "") -> str:
-        argv = ["kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *words]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, input=manifest or None, timeout=2 * DEADLINE, check=False
-        )
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
 
     def pods(self, selector: str = "") -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = json.loads(self("get", "pods", "-o", "json", "-l", selector))["items"]
@@ -60,21 +47,10 @@ class Kubectl:
         return found
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return seen
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_STATE_DIR", str(tmp_path_factory.mktemp("workloads") / "state"))
-        subprocess.run([*TESTBED, "up", "--name", "workloads"], check=True, capture_output=True, timeout=240)
-        yield Cluster.open("workloads")
-        subprocess.run([*TESTBED, "down", "--all"], check=True, capture_output=True, timeout=60)
+    with live.running("workloads", tmp_path_factory.mktemp("workloads")) as cluster:
+        yield cluster
 
 
 @pytest.fixture

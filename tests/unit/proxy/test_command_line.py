@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.cli.kube_proxy import options, seconds
+from testbed.cli.kube_proxy import options
 from testbed.cli.main import main, parser
 from testbed.errors import UsageError
+from testbed.model.duration import seconds
 from testbed.proxy.options import ProxyOptions
 
 
@@ -19,7 +20,7 @@ def test_durations(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["30", "s", "1d", "30s ", "-1s", ""])
 def test_wrong_durations(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a time"):
+    with pytest.raises(UsageError, match="is not a duration"):
         seconds(text)
 
 
@@ -62,7 +63,7 @@ def test_each_mode_has_its_own_sync_period(mode: str, period: float) -> None:
         ),
         ("--proxy-mode iptables", "--kubeconfig is needed; `testbed kubeconfig` prints a running cluster's"),
         ("--kubeconfig x --cluster-cidr 10.0.0.1/8", "--cluster-cidr: 10.0.0.1/8 has host bits set"),
-        ("--kubeconfig x --iptables-sync-period 5", "'5' is not a time; write it like 30s, 500ms or 1m30s"),
+        ("--kubeconfig x --iptables-sync-period 5", "'5' is not a duration; write it like 40s, 500ms or 1m30s"),
         (
             "--kubeconfig x --proxy-mode ipvs --ipvs-scheduler best",
             "--ipvs-scheduler 'best' is unknown; choose one",
