@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+CASES = "[cnp]*"
+"""cluster-ip, node-port and pod: what is measured here. `testbed verify` has the whole matrix."""
+
 MINUTES = 15
 
 
@@ -13,7 +16,7 @@ MINUTES = 15
 def verified(request):
     """What `testbed verify -o json` says of all modes asked for. It moves into a VM by itself if it must."""
     words = [sys.executable, "-m", "testbed.cli.main", "verify", "--name", "bench-verify", "-o", "json"]
-    words.append(f"--modes={request.config.option.modes}")
+    words += [f"--modes={request.config.option.modes}", f"--cases={CASES}"]
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print(file=sys.stderr)

@@ -112,6 +112,10 @@ def expect_in(mode: str, world: World, flow: Flow) -> tuple[Outcome, str]:
     return outcome, ""
 
 
+LINGER_SECONDS = {"ipvs": 60.0}
+"""How much longer than the affinity's timeout a mode remembers a client that has gone: when the timer of an
+IPVS persistence template ends while connections of it linger, it is set for 60 s more (ip_vs_conn_expire)."""
+
 LIVE_DEVIATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("userspace", "kept/restart/tcp"): (
         "every one closed",

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from testbed.lab.cluster import Cluster
 from testbed.model.cases import Case, To
-from testbed.model.deviations import LIVE_DEVIATIONS, expect_in
+from testbed.model.deviations import LINGER_SECONDS, LIVE_DEVIATIONS, expect_in
 from testbed.model.offers import (
     BRIEF,
     BRIEF_SECONDS,
@@ -79,7 +79,8 @@ class Live:
             self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, FAR)
             self._settled("TCP", {})
             yield self._verdict("kept/restart/tcp", _words(kept), "every one answered")
-            time.sleep(max(0.0, since + BRIEF_SECONDS + patience(1.0) - time.monotonic()))
+            memory = BRIEF_SECONDS + LINGER_SECONDS.get(self.mode, 0.0)
+            time.sleep(max(0.0, since + memory + patience(1.0) - time.monotonic()))
             changed = sum(one != other for one, other in zip(visited, self._visits(), strict=True))
             told = "some have another backend" if changed else "every one has the same backend"
             yield self._verdict("affinity/forgotten/tcp", told, "some have another backend")
