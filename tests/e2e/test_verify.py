@@ -72,8 +72,11 @@ SHOWING_SOURCE = (
     "far-local/other-node-pod",
     "near-inside/same-node-pod",
     "closed/same-node-pod",
+    "published/same-node-pod",
+    "ending/same-node-pod",
+    "ending/other-node-pod",
+    "half-ending/pod",
 )
-
 
 SPREAD = (("all", "tcp"), ("all-local", "udp"))
 
@@ -86,7 +89,8 @@ def test_a_proxy_brought_along_is_judged_by_the_same_cases() -> None:
     caught = {case["case"] for case in report["cases"] if case["verdict"] == "failed"}
     expected = {f"cluster-ip/{way}/{p}" for way in SHOWING_SOURCE for p in ("tcp", "udp")}
     spread = {f"cluster-ip/{name}/pod/spread/{p}" for name, p in SPREAD}
-    assert caught == expected | spread
+    live = {f"live/{step}/{p}" for step in ("moved", "refilled") for p in ("tcp", "udp")}
+    assert caught == expected | spread | live
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
