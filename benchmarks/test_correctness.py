@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-CASES = "[cnp]*"
-"""cluster-ip, node-port and pod: what is measured here. `testbed verify` has the whole matrix."""
+CASES = "[cnp]*/near/*"
+"""cluster-ip, node-port and pod, to one backend, from everywhere. `testbed verify` has the whole matrix."""
 
 MINUTES = 15
 
 
-@pytest.fixture(scope="session")
-def verified(request):
-    """What `testbed verify -o json` says of all modes asked for. It moves into a VM by itself if it must."""
+@pytest.fixture
+def verified(request, proxy_mode):
+    """What `testbed verify -o json` says of the mode. It moves into a VM by itself if it must."""
     words = [sys.executable, "-m", "testbed.cli.main", "verify", "--name", "bench-verify", "-o", "json"]
-    words += [f"--modes={request.config.option.modes}", f"--cases={CASES}"]
+    words += [f"--modes={proxy_mode}", f"--cases={CASES}"]
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print(file=sys.stderr)
