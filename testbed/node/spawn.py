@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.kernel import namespaces
@@ -185,8 +185,3 @@ def _close_all_but(kept: Sequence[int]) -> None:
         os.closerange(start, descriptor)
         start = descriptor + 1
     os.closerange(start, os.sysconf("SC_OPEN_MAX"))
-
-
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with `extra` on top."""
-    return {**os.environ, **extra}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from testbed.proxy.modes.base import Mode
-from testbed.proxy.options import ProxyOptions
 
 _MODES = {
     "iptables": ("iptables", "Iptables"),
@@ -28,7 +26,3 @@ def mode_class(name: str) -> type[Mode[Any]]:
     module, cls = _MODES[name]
     found: type[Mode[Any]] = getattr(import_module(f"testbed.proxy.modes.{module}"), cls)
     return found
-
-
-def factory(name: str) -> Callable[[ProxyOptions], Mode[Any]]:
-    return mode_class(name)
