@@ -1,6 +1,6 @@
 # Everything by one word. `make setup` comes first in each and is silent when nothing is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test lint lock clean
+.PHONY: help setup bench test lint features lock clean
 bin := .venv/bin
 
 help:  ## this list
@@ -19,6 +19,9 @@ lint: setup  ## ruff and mypy
 	@$(bin)/ruff check --quiet .
 	@$(bin)/ruff format --check --quiet .
 	@$(bin)/mypy
+
+features: setup  ## write docs/features.md anew from the tests' markers
+	@$(bin)/python tests/features.py
 
 lock: setup  ## write requirements.lock anew from pyproject.toml
 	@$(bin)/python -m venv .venv/lock && .venv/lock/bin/pip install --quiet pip-tools

@@ -30,6 +30,7 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("proxy_mode", metafunc.config.option.modes.split(","))
 
 
+@pytest.mark.feature("D4")
 def test_packets_are_translated_as_they_must(verified, proxy_mode, record_property):
     record_property("environment", verified["environment"]["name"])
     wrong = [case for case in verified["cases"] if case["mode"] == proxy_mode and case["verdict"] != "passed"]

@@ -7,5 +7,6 @@ from testbed.bench.replay import CLOCK
 
 
 @pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.feature("D6")
 def test_first_packet(replay):
     assert min(replay(FIRST_PACKET).samples) > 0

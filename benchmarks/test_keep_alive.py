@@ -7,5 +7,6 @@ from testbed.bench.replay import CLOCK
 
 
 @pytest.mark.benchmark(timer=CLOCK)
+@pytest.mark.feature("D6")
 def test_keep_alive(replay):
     assert min(replay(KEEP_ALIVE).samples) > 0

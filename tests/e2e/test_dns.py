@@ -86,6 +86,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         yield kubectl
 
 
+@pytest.mark.feature("A7", "A9", "A10", "A20")
 def test_names_short_and_full_are_found_by_the_search_path(kubectl: Kubectl) -> None:
     pods = {name: kubectl.get("pod", name)["status"]["podIP"] for name in ("db-0", "db-1")}
     web = kubectl.get("service", "web")["spec"]["clusterIP"]
@@ -115,6 +116,7 @@ def test_names_short_and_full_are_found_by_the_search_path(kubectl: Kubectl) -> 
     until(agrees, f"names are not as they should be: {seen}")
 
 
+@pytest.mark.feature("A20")
 def test_getent_looks_names_up_both_ways(kubectl: Kubectl) -> None:
     web = kubectl.get("service", "web")["spec"]["clusterIP"]
     assert kubectl.run("forth", "getent", "hosts", "web").split() == [web, "web.default.svc.cluster.local"]
@@ -122,6 +124,7 @@ def test_getent_looks_names_up_both_ways(kubectl: Kubectl) -> None:
     assert kubectl.run("none", "getent", "hosts", "no-such-service") == ""
 
 
+@pytest.mark.feature("A9", "A20")
 def test_a_headless_service_with_many_pods_is_answered_over_tcp(kubectl: Kubectl) -> None:
     addresses = [f"192.0.2.{n}" for n in range(1, 101)]
     endpoints = {"addresses": [{"ip": ip} for ip in addresses], "ports": [{"port": 1}]}

@@ -69,6 +69,7 @@ def addresses(service: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("files", "ports"), SETS, ids=lambda value: "+".join(map(str, value)) or "none")
+@pytest.mark.feature("A4", "A5", "A6", "A7", "A8", "A10", "A11", "A12")
 def test_an_example_answers(cluster: Cluster, files: tuple[str, ...], ports: tuple[int, ...]) -> None:
     kubectl = Kubectl(cluster)
     paths = [f"-f={EXAMPLES / name}" for name in files]

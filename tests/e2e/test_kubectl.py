@@ -189,6 +189,7 @@ def pod(name: str, node: str = "", labels: dict[str, str] | None = None) -> str:
     )
 
 
+@pytest.mark.feature("C3")
 def test_a_cluster_begins_with_its_namespaces_and_the_kubernetes_service(api: Api) -> None:
     names = api.out("get", "namespaces", "-o", "name").split()
     assert {f"namespace/{n}" for n in ("default", "kube-system", "kube-public", "kube-node-lease")} <= set(
@@ -200,6 +201,7 @@ def test_a_cluster_begins_with_its_namespaces_and_the_kubernetes_service(api: Ap
     assert "192.0.2.10" in api.out("get", "endpointslices", "kubernetes")
 
 
+@pytest.mark.feature("C1", "C2")
 def test_apply_changes_only_what_changed(api: Api, namespace: str) -> None:
     for expected in ("created", "unchanged"):
         told = api.out("apply", "-n", namespace, "-f", "-", stdin=DEPLOYMENT)
@@ -214,6 +216,7 @@ def test_apply_changes_only_what_changed(api: Api, namespace: str) -> None:
     assert deployment["metadata"]["generation"] == 2
 
 
+@pytest.mark.feature("A23", "C4")
 def test_tables_look_as_kubectl_users_know_them(api: Api, namespace: str) -> None:
     api.out("apply", "-n", namespace, "-f", "-", stdin=DEPLOYMENT)
     api.out("create", "-n", namespace, "-f", "-", stdin=pod("p"))
@@ -266,6 +269,7 @@ def test_nodes_show_their_roles_and_addresses(api: Api) -> None:
     api.out("delete", "node", "node09")
 
 
+@pytest.mark.feature("A23", "C2")
 def test_expose_scale_label_annotate_patch(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     api.out("apply", *here, "-f", "-", stdin=DEPLOYMENT)
@@ -325,6 +329,7 @@ def test_describe_rollout_wait(api: Api, namespace: str) -> None:
     assert api.json("get", "deployment", "web", *here)["metadata"]["generation"] == 1
 
 
+@pytest.mark.feature("C2")
 def test_watch_tells_of_each_change_in_order(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     process = api.popen("get", "pods", "-w", "--no-headers", "--output-watch-events", "-l", "app=w", *here)
@@ -394,6 +399,7 @@ def test_watch_tells_of_each_change_in_order(api: Api, namespace: str) -> None:
         ),
     ],
 )
+@pytest.mark.feature("A11", "A13", "C5")
 def test_services_that_break_a_rule_are_refused_in_kubernetes_words(
     api: Api, namespace: str, spec: dict, told: str
 ) -> None:
@@ -403,6 +409,7 @@ def test_services_that_break_a_rule_are_refused_in_kubernetes_words(
     assert told in refusal
 
 
+@pytest.mark.feature("C5")
 def test_refusals(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     assert 'pods "none" not found' in api.refused("get", "pod", "none", *here)
@@ -440,6 +447,7 @@ def test_services_of_all_kinds(api: Api, namespace: str) -> None:
     api.out("create", "-f", "-", *here, stdin=again)
 
 
+@pytest.mark.feature("C1", "A23")
 def test_the_create_commands_which_speak_protobuf(api: Api, namespace: str) -> None:
     """kubectl sends these in protobuf; what is stored is what its own dry run shows in JSON."""
     here = ("-n", namespace)
@@ -488,6 +496,7 @@ def test_a_scheduled_pod_ends_gracefully(api: Api, namespace: str) -> None:
     assert "not found" in api.refused("get", "pod", "bound", *here)
 
 
+@pytest.mark.feature("C2")
 def test_lists_in_pieces_and_by_field(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     documents = "\n".join(pod(f"p{i}", node=f"node{i % 2}") for i in range(7))
@@ -497,6 +506,7 @@ def test_lists_in_pieces_and_by_field(api: Api, namespace: str) -> None:
     assert found == ["pod/p1", "pod/p3", "pod/p5"]
 
 
+@pytest.mark.feature("C2")
 def test_dry_run_and_server_side_apply(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     api.out("apply", "--dry-run=server", "-f", "-", *here, stdin=DEPLOYMENT)
@@ -514,6 +524,7 @@ def as_user(api: Api, user: str, *words: str, stdin: str = "") -> str:
     return done.stdout if done.returncode == 0 else done.stderr
 
 
+@pytest.mark.feature("C7")
 def test_who_may_do_what(api: Api) -> None:
     assert "kubernetes" in as_user(api, "proxy", "get", "services", "-A")
     told = as_user(api, "proxy", "get", "secrets", "-A")
@@ -521,6 +532,7 @@ def test_who_may_do_what(api: Api) -> None:
     assert 'cannot delete resource "services"' in as_user(api, "node", "delete", "service", "kubernetes")
 
 
+@pytest.mark.feature("C7")
 def test_a_node_writes_what_is_its_own(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     for name in ("node01", "node02"):
@@ -593,6 +605,7 @@ def test_wrong_roles_are_refused(api: Api, namespace: str) -> None:
     assert "roleRef.kind: Unsupported value" in told
 
 
+@pytest.mark.feature("C7")
 def test_anonymous_callers_see_health_and_version_only(api: Api) -> None:
     def ask(path: str, **headers: str) -> int:
         trust = ssl.create_default_context(cafile=str(api.directory / "pki" / "ca.crt"))
@@ -605,6 +618,7 @@ def test_anonymous_callers_see_health_and_version_only(api: Api) -> None:
     assert ask("/version", Authorization="Bearer nobody") == 401
 
 
+@pytest.mark.feature("C6")
 def test_a_killed_server_comes_back_with_all_it_acknowledged(tmp_path: Path) -> None:
     api = _prepared(tmp_path)
     api.start()
@@ -651,6 +665,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_2(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.feature("C5")
 def test_unknown_fields_are_refused_warned_of_or_taken(api: Api, namespace: str) -> None:
     here = ("-n", namespace, "-f", "-")
     wrong = DEPLOYMENT.replace("replicas: 3", "replica: 3")
@@ -686,6 +701,7 @@ def test_events_are_the_same_in_both_groups(api: Api, namespace: str) -> None:
     assert api.out("get", "events", "-o", "name", *here) == ""
 
 
+@pytest.mark.feature("C2")
 def test_fields_have_managers_and_managers_have_conflicts(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     both = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, labels: {a: b}}\ndata: {x: '1', w: '1'}\n"
@@ -738,6 +754,7 @@ def test_what_kubectl_applied_before_may_be_applied_by_the_server(api: Api, name
     assert 'conflict with "kubectl"' in told
 
 
+@pytest.mark.feature("C2")
 def test_an_eviction_is_a_deletion_with_grace(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     api.out("create", "-f", "-", *here, stdin=pod("victim", node="node01"))
@@ -749,6 +766,7 @@ def test_an_eviction_is_a_deletion_with_grace(api: Api, namespace: str) -> None:
     assert "not found" in api.refused("create", "--raw", missing, "-f", "-", stdin=eviction)
 
 
+@pytest.mark.feature("C3")
 def test_ingresses_classes_and_the_service_range(api: Api, namespace: str) -> None:
     here = ("-n", namespace)
     api.out("create", "ingress", "web", "--class=nginx", "--rule=a.example/*=web:80", *here)

@@ -87,6 +87,7 @@ def living(name: str) -> list[str]:
     return [command for command in found if "pytest" not in command]
 
 
+@pytest.mark.feature("D1")
 def test_up_and_down_leave_the_host_as_it_was(state_dir: Path) -> None:
     before = host()
     cli("up", "--name", "lifecycle", "--nodes", "2")
@@ -106,6 +107,7 @@ def test_up_and_down_leave_the_host_as_it_was(state_dir: Path) -> None:
     assert not state_dir.exists()
 
 
+@pytest.mark.feature("D1")
 def test_two_clusters_live_side_by_side(state_dir: Path) -> None:
     cli("up", "--name", "one", "--nodes", "1")
     cli("up", "--name", "two", "--nodes", "1")
@@ -117,6 +119,7 @@ def test_two_clusters_live_side_by_side(state_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("victim", ["kube-apiserver", "kubelet", "kube-proxy", "kube-controller-manager"])
+@pytest.mark.feature("D11")
 def test_a_killed_component_comes_back(state_dir: Path, victim: str) -> None:
     cli("up", "--name", "killed", "--nodes", "1")
     component = _component("killed", victim)
@@ -139,6 +142,7 @@ def _component(cluster: str, name: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.feature("D1", "D11")
 def test_after_inits_were_killed_down_all_leaves_nothing(state_dir: Path) -> None:
     before = host()
     cli("up", "--name", "crashed", "--nodes", "2")
@@ -153,6 +157,7 @@ def test_after_inits_were_killed_down_all_leaves_nothing(state_dir: Path) -> Non
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("stage", ["machines", "components", "waiting"])
+@pytest.mark.feature("D1")
 def test_up_cut_short_leaves_nothing(state_dir: Path, signum: signal.Signals, stage: str) -> None:
     before = host()
     process = subprocess.Popen(
@@ -190,6 +195,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
+@pytest.mark.feature("A14", "D1")
 def test_wrong_use_gets_one_line_and_code_2(state_dir: Path, case: str) -> None:
     words, message = REFUSALS[case]
     done = cli(*words, check=False)

@@ -66,6 +66,7 @@ def inside(cluster: Cluster, script: str, *flags: str, stdin: bytes = b"") -> tu
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.feature("C1", "C3")
 def test_output_errors_and_code_come_back_apart(cluster: Cluster) -> None:
     told = "command terminated with exit code 3\n"
     expected = (3, b"out\n", b"err\n" + told.encode())
@@ -130,6 +131,7 @@ def test_a_client_that_goes_away_ends_its_command(cluster: Cluster) -> None:
     assert inside(cluster, waiting)[0] == 0
 
 
+@pytest.mark.feature("C1", "C3")
 def test_files_are_copied_in_and_out(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name, size in (("small", 10), ("large", 5_000_000)):
@@ -169,6 +171,7 @@ def forwarded(cluster: Cluster, port: int) -> Iterator[tuple[str, subprocess.Pop
             process.kill()
 
 
+@pytest.mark.feature("C1", "C3")
 def test_connections_are_forwarded_side_by_side(cluster: Cluster) -> None:
     with forwarded(cluster, 8080) as (url, _):
         answers = [urllib.request.urlopen(url, timeout=SECONDS) for _ in range(8)]

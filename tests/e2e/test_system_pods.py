@@ -37,6 +37,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         yield kubectl
 
 
+@pytest.mark.feature("A21", "A22")
 def test_the_logs_of_each_proxy_name_the_proxier(kubectl: Kubectl) -> None:
     proxies = kubectl.proxies()
     assert set(proxies) == set(NODES)
@@ -76,6 +77,7 @@ def test_an_agent_that_dies_shows_as_a_restart(kubectl: Kubectl) -> None:
     until(restarted, "no restart")
 
 
+@pytest.mark.feature("A15", "A21")
 def test_switching_the_mode_is_seen_in_the_same_logs(kubectl: Kubectl) -> None:
     kubectl.cluster.set_proxy("userspace", nodes=["node01"])
     name = kubectl.proxies()["node01"]["metadata"]["name"]
@@ -89,6 +91,7 @@ def test_switching_the_mode_is_seen_in_the_same_logs(kubectl: Kubectl) -> None:
         ("kube-controller-manager.yaml", "- --cluster-cidr=10.244.0.0/16"),
     ],
 )
+@pytest.mark.feature("A22")
 def test_the_manifests_show_the_ranges(kubectl: Kubectl, file: str, line: str) -> None:
     machine = kubectl.cluster.machine("controlplane")
     found = machine.run(["grep", line.split("=")[0].strip("- "), f"/etc/kubernetes/manifests/{file}"]).stdout

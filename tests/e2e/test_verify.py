@@ -29,6 +29,7 @@ def failures(report: dict[str, Any]) -> list[str]:
     return [f"{c['mode']} {c['case']}: {c['seen']}" for c in report["cases"] if c["verdict"] != "passed"]
 
 
+@pytest.mark.feature("A4", "A5", "A6", "A8", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "D4")
 def test_all_cases_pass_in_the_native_modes() -> None:
     code, report = verify("--modes", "iptables,nftables,userspace", "--name", "e2e-verify")
     assert failures(report) == []
@@ -40,6 +41,7 @@ def test_all_cases_pass_in_the_native_modes() -> None:
     assert "e2e-verify" not in state.clusters()
 
 
+@pytest.mark.feature("A17", "D3", "D4")
 def test_ipvs_runs_too_in_a_vm_where_the_kernel_has_none() -> None:
     code, report = verify("--modes", "ipvs", "--name", "e2e-ipvs")
     assert failures(report) == []
@@ -55,6 +57,7 @@ def test_a_proxy_that_does_nothing_fails() -> None:
     assert verdicts["pod/near/same-node-pod/tcp"] == "passed"
 
 
+@pytest.mark.feature("D4", "D11")
 def test_faults_are_caught_and_one_that_no_case_looks_at_is_not() -> None:
     words = ["--mutations", "no-hairpin", "--modes", "iptables", "--name", "e2e-faults", "-o", "json"]
     for cases, caught in (("*/itself/*", 1), ("pod/*", 0)):
@@ -81,6 +84,7 @@ SHOWING_SOURCE = (
 SPREAD = (("all", "tcp"), ("all-local", "udp"))
 
 
+@pytest.mark.feature("D5")
 def test_a_proxy_brought_along_is_judged_by_the_same_cases() -> None:
     """The agent, told to masquerade everything, is caught where a Pod's address must stay, and only there."""
     command = f"{AGENT} --cluster-cidr 10.244.0.0/16 --masquerade-all"

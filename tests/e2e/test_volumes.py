@@ -78,6 +78,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         yield Kubectl(cluster)
 
 
+@pytest.mark.feature("A24")
 def test_https_through_the_node_port_shows_the_certificate_of_the_secret(
     kubectl: Kubectl, tmp_path: Path
 ) -> None:

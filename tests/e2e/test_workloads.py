@@ -63,6 +63,7 @@ def kubectl(cluster: Cluster) -> Iterator[Kubectl]:
     until(lambda: not kubectl.pods() and kubectl.left() == nothing, f"left behind: {kubectl.left()}")
 
 
+@pytest.mark.feature("A2", "A4", "A5")
 def test_nginx_answers_from_outside_and_every_pod_from_every_node(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", str(EXAMPLES / "nginx.yaml"))
     kubectl("rollout", "status", "deployment/nginx", "--timeout=60s")
@@ -74,6 +75,7 @@ def test_nginx_answers_from_outside_and_every_pod_from_every_node(kubectl: Kubec
     until(lambda: "Welcome to nginx!" in kubectl.curl("client", outside), "no answer on the node port")
 
 
+@pytest.mark.feature("A3", "A23")
 def test_a_deployment_rolls_forward_and_back(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", str(EXAMPLES / "echo.yaml"))
     kubectl("rollout", "status", "deployment/echo", "--timeout=60s")
@@ -89,6 +91,7 @@ def test_a_deployment_rolls_forward_and_back(kubectl: Kubectl) -> None:
     assert not any(pod["spec"]["containers"][0].get("env") for pod in plain)
 
 
+@pytest.mark.feature("A3", "A12", "B5")
 def test_endpoints_follow_the_pods(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", str(EXAMPLES / "echo.yaml"))
     kubectl("scale", "deployment/echo", "--replicas=7")
@@ -112,6 +115,7 @@ def test_endpoints_follow_the_pods(kubectl: Kubectl) -> None:
     until(agree, "endpoints and Pods do not agree")
 
 
+@pytest.mark.feature("D11")
 def test_an_agent_killed_at_work_keeps_its_pods_and_loses_none(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", str(EXAMPLES / "echo.yaml"))
     kubectl("rollout", "status", "deployment/echo", "--timeout=60s")
@@ -188,6 +192,7 @@ def test_a_namespace_takes_everything_with_it(kubectl: Kubectl) -> None:
     assert kubectl("get", "pods,replicasets,endpointslices", "-n", "short-lived") == ""
 
 
+@pytest.mark.feature("C3", "C7")
 def test_every_namespace_has_an_account_and_the_authority_to_trust(kubectl: Kubectl) -> None:
     namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: furnished}\n"
     kubectl("apply", "-f", "-", manifest=namespace)

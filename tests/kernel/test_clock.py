@@ -41,6 +41,7 @@ def quiet():
     return counted.collect(MODES, SIZES, lambda said: None)
 
 
+@pytest.mark.feature("D7")
 def test_a_service_more_costs_what_its_rule_costs(quiet):
     summary = summarise(quiet)
     assert slope(summary, "iptables-legacy", *SIZES) == pytest.approx(RULE, rel=0.1)
@@ -48,6 +49,7 @@ def test_a_service_more_costs_what_its_rule_costs(quiet):
     assert abs(slope(summary, DIRECT, *SIZES)) < 1
 
 
+@pytest.mark.feature("D7")
 def test_figures_repeat_on_a_busy_machine(quiet, busy):
     again = counted.collect(MODES, SIZES, lambda said: None)
     for cell in quiet.cells:

@@ -77,6 +77,7 @@ def node() -> Iterator[Worker]:
         yield worker
 
 
+@pytest.mark.feature("A1", "A2")
 def test_pods_reach_each_other_and_themselves_without_translation(
     node: Worker, config: dict[str, Any]
 ) -> None:
@@ -93,6 +94,7 @@ def test_pods_reach_each_other_and_themselves_without_translation(
         assert node.call(ask, "10.244.7.2") == "10.244.7.1"
 
 
+@pytest.mark.feature("A1")
 def test_check_sees_what_is_missing_and_del_leaves_nothing_and_may_be_repeated(
     node: Worker, config: dict[str, Any], tmp_path: Path
 ) -> None:

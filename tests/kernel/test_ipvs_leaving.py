@@ -44,6 +44,7 @@ def running() -> Iterator[Scene]:
         made.at["node"].call(Proxy.stop)
 
 
+@pytest.mark.feature("B15")
 def test_connections_outlive_their_endpoint(running: Scene) -> None:
     node, client = running.at["node"], running.at["client"]
     node.call(Proxy.sync, snapshot(kept("a", "b")))
@@ -80,6 +81,7 @@ def test_an_endpoint_that_comes_back_gets_its_weight(running: Scene) -> None:
     client.call(Callers.hang_up)
 
 
+@pytest.mark.feature("B15")
 def test_udp_servers_go_at_once(running: Scene) -> None:
     node = running.at["node"]
     node.call(Proxy.sync, snapshot(service("a", protocol=Protocol.UDP)))

@@ -64,6 +64,7 @@ def balanced(wired: Scene) -> Iterator[Balanced]:
     one.hang_up()
 
 
+@pytest.mark.feature("A17")
 def test_rr_takes_turns_whatever_the_weights(balanced: Balanced) -> None:
     balanced.serve("rr", {A: 3, B: 1})
     names = balanced.call(6)
@@ -71,12 +72,14 @@ def test_rr_takes_turns_whatever_the_weights(balanced: Balanced) -> None:
     assert all(one != other for one, other in pairwise(names))
 
 
+@pytest.mark.feature("A17")
 def test_wrr_takes_turns_by_weight(balanced: Balanced) -> None:
     balanced.serve("wrr", {A: 3, B: 1})
     names = balanced.call(8)
     assert Counter(names[:4]) == Counter(names[4:]) == {TO_A: 3, TO_B: 1}
 
 
+@pytest.mark.feature("A17")
 def test_lc_goes_where_the_fewest_are_whatever_the_weights(balanced: Balanced) -> None:
     balanced.serve("lc", {A: 3, B: 1})
     assert Counter(balanced.call(6)) == {TO_A: 3, TO_B: 3}
@@ -84,6 +87,7 @@ def test_lc_goes_where_the_fewest_are_whatever_the_weights(balanced: Balanced) -
     assert balanced.call(3) == [TO_A] * 3
 
 
+@pytest.mark.feature("A17")
 def test_wlc_goes_where_the_fewest_are_for_their_weight(balanced: Balanced) -> None:
     balanced.serve("wlc", {A: 3, B: 1})
     assert Counter(balanced.call(8)) == {TO_A: 6, TO_B: 2}
@@ -91,22 +95,26 @@ def test_wlc_goes_where_the_fewest_are_for_their_weight(balanced: Balanced) -> N
     assert balanced.call(6) == [TO_A] * 6
 
 
+@pytest.mark.feature("A17")
 def test_sed_counts_the_newcomer_too(balanced: Balanced) -> None:
     balanced.serve("sed", {A: 4, B: 1})
     assert balanced.call(3) == [TO_A] * 3, "b is idle, but would be slower"
 
 
+@pytest.mark.feature("A17")
 def test_nq_lets_nobody_be_idle(balanced: Balanced) -> None:
     balanced.serve("nq", {A: 4, B: 1})
     assert set(balanced.call(2)) == {TO_A, TO_B}
     assert balanced.call(2) == [TO_A] * 2, "as sed, when nobody is idle"
 
 
+@pytest.mark.feature("A17")
 def test_dh_goes_by_the_destination(balanced: Balanced) -> None:
     balanced.serve("dh", {A: 1, B: 1})
     assert len({balanced.call(1, source)[0] for source in CLIENTS}) == 1
 
 
+@pytest.mark.feature("A17")
 def test_sh_goes_by_the_source(balanced: Balanced) -> None:
     balanced.serve("sh", {A: 1, B: 1})
     first = [balanced.call(1, source)[0] for source in CLIENTS]
@@ -118,6 +126,7 @@ def test_sh_goes_by_the_source(balanced: Balanced) -> None:
     )
 
 
+@pytest.mark.feature("A17")
 def test_mh_moves_hardly_anybody_but_those_whose_server_went(balanced: Balanced) -> None:
     flows = {"times": 40, "source_ports": 20000}
     balanced.serve("mh", dict.fromkeys(ALL, 1))

@@ -94,12 +94,14 @@ def node() -> Iterator[Worker]:
         yield worker
 
 
+@pytest.mark.feature("A17", "B14")
 def test_changes_arrive(node: Worker) -> None:
     for want in (FIRST, SECOND, {}, SECOND, FIRST):
         assert node.call(step, want) == want
         assert node.call(eye) == want
 
 
+@pytest.mark.feature("A15", "A17")
 def test_whole_life_of_the_mode(node: Worker) -> None:
     changes, there, afterwards = node.call(whole_life)
     assert changes[1:3] == [0, 0]

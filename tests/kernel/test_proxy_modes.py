@@ -67,6 +67,7 @@ def running(proxied: Running) -> Running:
 
 
 @pytest.mark.parametrize("protocol", [TCP, UDP])
+@pytest.mark.feature("A4", "A5", "A18", "B7", "B8")
 def test_sources_and_backends(running: Running, protocol: Protocol) -> None:
     running.sync(snapshot(service("a", "b", protocol=protocol)))
     asks = running.scene.answers
@@ -84,12 +85,14 @@ def test_sources_and_backends(running: Running, protocol: Protocol) -> None:
 
 
 @pytest.mark.parametrize("protocol", [TCP, UDP])
+@pytest.mark.feature("A2")
 def test_pod_to_pod_is_not_translated(running: Running, protocol: Protocol) -> None:
     running.sync(snapshot(service("a", "b", protocol=protocol)))
     assert running.scene.answers("a", B, 8080, protocol, times=2) == {f"b {A}"}
     assert running.scene.answers("client", B, 8080, protocol, times=2) == {f"b {CLIENT}"}
 
 
+@pytest.mark.feature("A3", "B6")
 def test_endpoints_come_and_go(running: Running) -> None:
     running.sync(snapshot(service("a")))
     assert {one.split()[0] for one in running.scene.answers("b", VIP, PORT, times=4)} == {"a"}
@@ -104,6 +107,7 @@ def test_endpoints_come_and_go(running: Running) -> None:
     assert running.scene.ask("client", NODE, NODE_PORT) == "refused"
 
 
+@pytest.mark.feature("A18", "D11")
 def test_a_data_plane_that_dies_is_replaced(running: Running) -> None:
     """Modes without one are well whatever happens."""
     node = running.scene.at["node"]
@@ -115,6 +119,7 @@ def test_a_data_plane_that_dies_is_replaced(running: Running) -> None:
     assert running.scene.ask("client", NODE, NODE_PORT).split()[0] == "a"
 
 
+@pytest.mark.feature("B2")
 def test_affinity_keeps_a_client_with_its_backend(running: Running) -> None:
     running.sync(snapshot(service("a", "b", affinity_seconds=100)))
     assert len(running.scene.answers("client", NODE, NODE_PORT, times=12)) == 1
@@ -122,6 +127,7 @@ def test_affinity_keeps_a_client_with_its_backend(running: Running) -> None:
     assert len(running.scene.answers("client", NODE, NODE_PORT, times=12)) == 2
 
 
+@pytest.mark.feature("B3")
 def test_policy_local_keeps_the_source(running: Running) -> None:
     running.sync(snapshot(service("a", "b", external_local=True)))
     seen = running.scene.answers("client", NODE, NODE_PORT)
@@ -132,6 +138,7 @@ def test_policy_local_keeps_the_source(running: Running) -> None:
     assert {one.split()[0] for one in running.scene.answers("node", NODE, NODE_PORT)} == {"a", "b"}
 
 
+@pytest.mark.feature("B1", "B11")
 def test_stale_udp_flow_is_forgotten(running: Running) -> None:
     """A client that keeps its source port moves to the new backend; and from none to the first."""
     fixed = {"source_port": 5555}

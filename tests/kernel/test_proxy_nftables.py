@@ -93,6 +93,7 @@ def test_a_repair_reads_only_what_may_have_changed(node: Worker) -> None:
 
 
 @pytest.mark.parametrize("other", ["iptables", "userspace"])
+@pytest.mark.feature("A15")
 def test_switching_leaves_nothing_of_the_mode_before(node: Worker, other: str) -> None:
     node.call(Node.sync, other, HALF)
     assert node.call(Kept.sync, HALF)[1]
@@ -103,6 +104,7 @@ def test_switching_leaves_nothing_of_the_mode_before(node: Worker, other: str) -
     node.call(Nftables.cleanup)
 
 
+@pytest.mark.feature("A15")
 def test_switching_on_a_live_node_drops_no_connection() -> None:
     """While the rules of both are there, either may translate; the port of no Service is refused."""
     with scene() as made:
@@ -117,6 +119,7 @@ def test_switching_on_a_live_node_drops_no_connection() -> None:
             assert made.ask("a", VIP, PORT)[0] in "ab"
 
 
+@pytest.mark.feature("B2")
 def test_affinity_outlives_other_changes_and_the_agent() -> None:
     with scene() as made:
         node = made.at["node"]
@@ -130,6 +133,7 @@ def test_affinity_outlives_other_changes_and_the_agent() -> None:
         assert made.answers("client", NODE, NODE_PORT) == {first}
 
 
+@pytest.mark.feature("B2")
 def test_affinity_ends_with_its_time() -> None:
     with scene() as made:
         node = made.at["node"]
@@ -144,6 +148,7 @@ def test_affinity_ends_with_its_time() -> None:
             pass
 
 
+@pytest.mark.feature("B4", "B6")
 def test_ports_of_no_service_and_closed_sources_are_refused() -> None:
     balancer = "203.0.113.7"
     with scene() as made:

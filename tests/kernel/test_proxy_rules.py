@@ -110,6 +110,7 @@ def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worker]:
 
 
 @pytest.mark.parametrize("mode", ["iptables", "userspace"])
+@pytest.mark.feature("A16")
 def test_rules_are_spelled_as_the_kernel_tells_them(node: Worker, mode: str) -> None:
     """So a second agent, and a repair, find nothing to do."""
     first = node.call(Node.sync, mode, EVERY_KIND)
@@ -156,6 +157,7 @@ def test_foreign_rules_stay(node: Worker) -> None:
     }
 
 
+@pytest.mark.feature("A15")
 def test_switching_leaves_only_the_new_modes_chains(node: Worker) -> None:
     node.call(Node.sync, "iptables", EVERY_KIND)
     alone = node.call(Node.tables)
@@ -178,6 +180,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("script", DAMAGE)
+@pytest.mark.feature("A16", "D11")
 def test_a_repair_mends_what_was_changed_by_hand(node: Worker, script: str) -> None:
     same, changes = node.call(Node.damaged, script, True)
     assert changes

@@ -31,12 +31,14 @@ def fate(packet: Packet, snapshot: Snapshot = SNAPSHOT, options: ProxyOptions = 
 
 
 @pytest.mark.parametrize(("source", "destination", "outcome", "hidden"), ROWS)
+@pytest.mark.feature("A16")
 def test_packet(source: str, destination: str, outcome: set[str] | str, hidden: bool) -> None:
     if source == POD and outcome == BOTH:  # its own endpoint would hide it: hairpin, tested apart
         source = OTHER
     assert fate(packet(source, destination)) == expected(outcome, hidden)
 
 
+@pytest.mark.feature("B7", "B8")
 def test_hairpin_is_masqueraded() -> None:
     """A Pod that meets itself through its Service must get the answer from the node, not from itself."""
     assert fate(packet(POD, "10.96.0.5:80")) == Fate("ACCEPT", frozenset(ONE), True)
@@ -51,6 +53,7 @@ def test_other_protocol_is_left_alone() -> None:
     [(ProxyOptions(), False), (ProxyOptions(masquerade_all=True), True)],
     ids=["no cluster CIDR", "masquerade all"],
 )
+@pytest.mark.feature("B8")
 def test_masquerading_to_cluster_ips(options: ProxyOptions, hidden: bool) -> None:
     for source in (OTHER, CLIENT):
         assert fate(packet(source, "10.96.0.1:80"), options=options) == Fate(
@@ -58,6 +61,7 @@ def test_masquerading_to_cluster_ips(options: ProxyOptions, hidden: bool) -> Non
         )
 
 
+@pytest.mark.feature("A5")
 def test_node_port_addresses() -> None:
     elsewhere = Snapshot(SNAPSHOT.services, ("192.0.2.1",), node_ports_anywhere=False)
     there = fate(packet(CLIENT, f"{NODE}:30001"), elsewhere)

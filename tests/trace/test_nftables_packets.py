@@ -43,6 +43,7 @@ def fate(one: Packet, snapshot: Snapshot = SNAPSHOT, options: ProxyOptions = OPT
 @pytest.mark.parametrize(
     ("source", "destination", "outcome", "hidden"), [row for row in ROWS if row[:2] != STRAY]
 )
+@pytest.mark.feature("A15")
 def test_packet(source: str, destination: str, outcome: set[str] | str, hidden: bool) -> None:
     if source == POD and outcome == BOTH:  # its own endpoint would hide it: hairpin, tested apart
         source = OTHER
@@ -55,6 +56,7 @@ def test_a_port_of_no_service_is_refused(source: str) -> None:
     assert fate(packet(source, "10.96.0.1:80", "udp")) == Fate("REJECT")
 
 
+@pytest.mark.feature("B7", "B8")
 def test_hairpin_is_masqueraded() -> None:
     assert fate(packet(POD, "10.96.0.5:80")) == Fate("ACCEPT", frozenset(ONE), True)
 
@@ -69,6 +71,7 @@ def test_masquerading_to_cluster_ips(options: ProxyOptions, hidden: bool) -> Non
         assert fate(packet(source, "10.96.0.1:80"), options=options) == expected(BOTH, hidden)
 
 
+@pytest.mark.feature("A5")
 def test_node_port_addresses() -> None:
     elsewhere = Snapshot(SNAPSHOT.services, ("192.0.2.1",), node_ports_anywhere=False)
     assert fate(packet(CLIENT, f"{NODE}:30001"), elsewhere) == expected({f"{NODE}:30001"}, False)

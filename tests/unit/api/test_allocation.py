@@ -72,6 +72,7 @@ def addresses() -> ServiceAddresses:
     return ServiceAddresses(IPv4Network("10.96.0.0/24"), PortRange(30000, 30019))
 
 
+@pytest.mark.feature("A4", "A13")
 def test_a_service_gets_an_address_of_the_range_and_its_family(addresses: ServiceAddresses) -> None:
     made = service("a", ports=[{"port": 80}])
     addresses.assign(made, None)
@@ -80,6 +81,7 @@ def test_a_service_gets_an_address_of_the_range_and_its_family(addresses: Servic
     assert (made["spec"]["ipFamilies"], made["spec"]["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
 
 
+@pytest.mark.feature("A5", "B1")
 def test_one_port_under_two_protocols_shares_its_node_port(addresses: ServiceAddresses) -> None:
     ports = [
         {"name": "t", "port": 53},

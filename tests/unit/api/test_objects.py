@@ -80,6 +80,7 @@ def test_a_name_is_made_from_generate_name(play: Any) -> None:
     play(scenario)
 
 
+@pytest.mark.feature("C2")
 def test_a_write_based_on_an_old_version_conflicts(play: Any) -> None:
     async def scenario(objects: Objects) -> None:
         first = json.loads(await objects.create(CONFIG_MAPS, "default", {"metadata": {"name": "c"}}))
@@ -119,6 +120,7 @@ def test_a_change_that_changes_nothing_is_no_revision(play: Any) -> None:
     play(scenario)
 
 
+@pytest.mark.feature("C2")
 def test_spec_and_status_are_written_apart(play: Any) -> None:
     async def scenario(objects: Objects) -> None:
         key = ("default", "d")
@@ -185,6 +187,7 @@ def test_grace_of_a_pod(play: Any, spec: Object, phase: str, grace: int | None, 
     play(scenario)
 
 
+@pytest.mark.feature("C2")
 def test_finalizers_hold_an_object_until_the_last_is_taken_off(play: Any) -> None:
     async def scenario(objects: Objects) -> None:
         key = ("default", "c")
@@ -217,6 +220,7 @@ def test_a_namespace_takes_nothing_new_and_goes_when_finalized(play: Any) -> Non
     play(scenario)
 
 
+@pytest.mark.feature("C2")
 def test_orphans_outlive_their_owner(play: Any) -> None:
     async def scenario(objects: Objects) -> None:
         owner = json.loads(await objects.create(DEPLOYMENTS, "default", deployment("d")))

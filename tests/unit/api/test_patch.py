@@ -48,6 +48,7 @@ def difference(old: Any, new: Any) -> Any:
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
     ],
 )
+@pytest.mark.feature("C2")
 def test_merge_patch_does_what_the_rfc_says(target: Any, change: Any, expected: Any) -> None:
     assert patch.merge(target, change) == expected
 
@@ -70,6 +71,7 @@ def test_merge_patch_of_a_difference_gives_the_new_document(old: Any, new: Any) 
         ({"a": {"b": 1}}, [("add", "", {"c": 2})], {"c": 2}),
     ],
 )
+@pytest.mark.feature("C2")
 def test_json_patch_does_what_the_rfc_says(document: Any, operations: list[Any], expected: Any) -> None:
     given_operations = [{"op": op, "path": path, "value": value} for op, path, value in operations]
     assert patch.json_patch(document, given_operations) == expected
@@ -167,6 +169,7 @@ def test_json_patches_that_do_not_apply_are_refused(operation: Any, code: int) -
         ),
     ],
 )
+@pytest.mark.feature("C2")
 def test_strategic_merge(target: Any, change: Any, expected: Any) -> None:
     assert patch.strategic(target, change) == expected
 

@@ -14,6 +14,7 @@ from testbed.client import kubeconfig
 from testbed.errors import UsageError
 
 
+@pytest.mark.feature("C7")
 def test_client_and_server_convince_each_other(tmp_path: Path) -> None:
     """A handshake with what `write_kubeconfig` wrote; the server sees the user and the groups."""
     authority = pki.ensure_authority(tmp_path / "pki")

@@ -22,6 +22,7 @@ def test_the_examples_have_known_fields_only(path: Path) -> None:
             assert schema.unknown(document["kind"], document) == []
 
 
+@pytest.mark.feature("C5")
 def test_unknown_fields_are_told_by_their_path() -> None:
     container = {"name": "c", "imagee": "x", "ports": [{"containerPort": 1}, {"port": 2}]}
     pod = {"kind": "Pod", "spec": {"containers": [container]}, "more": 1, "metadata": {"label": {}}}

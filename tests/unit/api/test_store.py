@@ -70,6 +70,7 @@ OPERATIONS = st.lists(
 
 @settings(max_examples=30)
 @given(OPERATIONS, st.integers(4, 40))
+@pytest.mark.feature("C2")
 def test_store_and_watches_agree_with_a_dictionary(operations: list[tuple[str, str]], window: int) -> None:
     """Any listener that starts at any revision still kept sees exactly what came after, in order."""
 
@@ -227,6 +228,7 @@ asyncio.run(main())
 ROUNDS, ACKNOWLEDGED = 5, 60
 
 
+@pytest.mark.feature("C6")
 def test_no_acknowledged_write_is_lost_by_kill_9(tmp_path: Path) -> None:
     """Killed in a storm of writes, again and again: what was acknowledged is there."""
     for _ in range(ROUNDS):

@@ -90,6 +90,7 @@ def starting(objects: Objects, **query: str) -> list[Any]:
     return [json.loads(line) for line in watch.take().splitlines()]
 
 
+@pytest.mark.feature("C2", "C6")
 def test_how_a_watch_begins(opened: Any) -> None:
     async def main() -> None:
         async with opened() as objects:
@@ -116,6 +117,7 @@ def test_how_a_watch_begins(opened: Any) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.feature("C2")
 def test_a_revision_that_is_compacted_or_never_was_is_gone(opened: Any) -> None:
     async def main() -> None:
         async with opened() as objects:

@@ -66,6 +66,7 @@ def bench(tmp_path):
     return run
 
 
+@pytest.mark.feature("D6", "D8")
 def test_a_run_leaves_true_samples_and_reports(bench, tmp_path):
     code, said = bench("--services=1,100")
     assert code == 0, said

@@ -94,6 +94,7 @@ def test_environments_never_share_a_table():
     assert "| ipvs |" in vm
 
 
+@pytest.mark.feature("D8")
 def test_the_page_is_whole_loads_nothing_and_escapes():
     page = report.html(report.summaries(Results((run(),))), "2026-01-01T10:00:00+00:00")
     assert "Linux &lt;6.1&gt;" in page
@@ -121,6 +122,7 @@ def test_two_runs_of_the_same_show_no_difference_even_when_the_machine_was_slowe
     assert set(verdicts.values()) == {"the base", "no difference shown"}
 
 
+@pytest.mark.feature("D8")
 def test_a_real_change_of_one_mode_is_found():
     (pair,) = compare.comparable(Results((run(),)), Results((run(growth=1.2, seed=2),)))
     verdicts = {(row[0], row[1]): row[-1] for row in compare.tables(*pair)[0].rows}

@@ -45,6 +45,7 @@ def test_the_first_packet_of_the_backend_is_the_handshake_but_for_a_proxy_that_a
     assert set(cells["keep-alive", DIRECT].samples) == {20.0}
 
 
+@pytest.mark.feature("D6")
 def test_every_round_visits_every_mode_and_the_order_changes():
     plan = Plan(blocks=20, samples=3)
     _, log = run(("a", "b", "c"), plan, TARGETS)

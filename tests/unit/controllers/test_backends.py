@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from testbed.controllers import backends
 from testbed.controllers.mirroring import mirrored
 
@@ -29,6 +31,7 @@ def service(**spec: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.feature("A12")
 def test_a_named_target_port_is_resolved_for_each_pod() -> None:
     other = pod("b", ports=[{"name": "web", "containerPort": 9090}])
     groups = backends.by_ports(service(), [pod("a"), other])
@@ -41,6 +44,7 @@ def test_a_named_port_of_another_protocol_is_not_it() -> None:
     assert backends.by_ports(service(), [udp]) == []
 
 
+@pytest.mark.feature("B5")
 def test_conditions_tell_ready_serving_and_terminating_apart() -> None:
     def conditions(of: dict[str, Any], **spec: Any) -> tuple[bool, bool, bool]:
         made = backends.endpoint(service(**spec), of, "IPv4", {})["conditions"]
@@ -74,6 +78,7 @@ def test_finished_pods_and_pods_without_an_address_do_not_serve() -> None:
     assert not backends.may_serve(pod("a", ip=""))
 
 
+@pytest.mark.feature("A10")
 def test_hand_written_endpoints_are_mirrored_with_their_readiness() -> None:
     subset = {
         "addresses": [{"ip": "192.0.2.1"}],

@@ -27,6 +27,7 @@ def service(**spec: Any) -> dict[str, Any]:
         ({"loadBalancerIP": "10.0.0.1"}, [], ""),
     ],
 )
+@pytest.mark.feature("A6")
 def test_an_address_that_nobody_has(spec: dict[str, Any], taken: list[str], chosen: str) -> None:
     assert choose(service(**spec), taken, POOL) == chosen
 

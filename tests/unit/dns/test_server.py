@@ -66,6 +66,7 @@ def served(server: Server, conversation: Callable[[int], Awaitable[Any]]) -> Any
     return asyncio.run(whole())
 
 
+@pytest.mark.feature("A20")
 def test_an_answer_too_long_for_a_datagram_is_cut_and_whole_over_tcp() -> None:
     async def both(port: int) -> tuple[bytes, bytes]:
         return await ask(port, message(NAME)), await ask(port, message(NAME), udp=False)
@@ -79,6 +80,7 @@ def test_an_answer_too_long_for_a_datagram_is_cut_and_whole_over_tcp() -> None:
     assert (flags(whole) & wire.TRUNCATED, counts(whole)[0]) == (0, 200)
 
 
+@pytest.mark.feature("A20")
 def test_other_names_are_refused_or_passed_on() -> None:
     other = Zone("example.com")
     other.put("x", [wire.address("www.example.com", "192.0.2.1")])
@@ -120,6 +122,7 @@ def test_noise_is_met_with_silence() -> None:
     assert flags(server.answer(message(NAME)[:20]) or b"") & 15 == wire.FORMERR
 
 
+@pytest.mark.feature("A20")
 def test_ten_thousand_questions_a_second() -> None:
     server, asked = Server(zone()), [message(NAME), message(f"gone.{NAME}"), message(NAME, wire.AAAA)]
     started = time.process_time()

@@ -107,6 +107,7 @@ WEB_NAME, DB_NAME = f"web.default.svc.{DOMAIN}", f"db.default.svc.{DOMAIN}"
         (f"dns-version.{DOMAIN}", wire.TXT, {(f"dns-version.{DOMAIN}", wire.TXT, "1.1.0")}),
     ],
 )
+@pytest.mark.feature("A20")
 def test_what_is_there(name: str, kind: int, expected: set[tuple[str, int, str]]) -> None:
     found = zone(WEB, DB, AWAY, ALIAS).find(name, kind)
     assert (found.rcode, shown(found)) == (wire.NOERROR, expected)
@@ -125,12 +126,14 @@ def test_what_is_there(name: str, kind: int, expected: set[tuple[str, int, str]]
         ("9.9.96.10.in-addr.arpa", wire.NXDOMAIN),
     ],
 )
+@pytest.mark.feature("A20")
 def test_what_is_not_there_is_told_with_the_authority(name: str, rcode: int) -> None:
     found = zone(WEB, DB).find(name, wire.AAAA)
     assert (found.rcode, found.answers) == (rcode, [])
     assert [each.type for each in found.authority] == [wire.SOA]
 
 
+@pytest.mark.feature("A20")
 def test_srv_comes_with_the_addresses_it_points_at() -> None:
     found = zone(DB).find(f"_http._tcp.{DB_NAME}", wire.SRV)
     assert {readable(each) for each in found.additional} == {"10.244.1.5", "10.244.1.6"}

@@ -95,17 +95,20 @@ def test_outside_addresses_masquerade_whoever_calls() -> None:
         assert (str(delivery.source), delivery.port_kept) == ("10.244.1.1", False)
 
 
+@pytest.mark.feature("B4", "D4")
 def test_source_ranges_bind_the_load_balancer_only() -> None:
     assert expect(BEYOND, flow(OTHER1, LB_IP, 80)) == Outcome(Fate.SILENCE)
     assert expect(BEYOND, flow(CLIENT, LB_IP, 80, via="node01")).fate is Fate.ANSWERED
     assert expect(BEYOND, flow(OTHER1, NODE1, 30005)).fate is Fate.ANSWERED
 
 
+@pytest.mark.feature("B4")
 def test_a_load_balancer_that_is_a_proxy_is_not_the_nodes_address() -> None:
     with pytest.raises(LookupError):
         expect(BEYOND, flow(OTHER1, "192.0.2.2", 80))
 
 
+@pytest.mark.feature("B5", "D4")
 def test_who_terminates_and_serves_answers_only_where_nobody_is_ready() -> None:
     assert expect(BEYOND, flow(OTHER1, ENDING_VIP, 80)).backends == {ip_address(POD2)}
     assert expect(BEYOND, flow(CLIENT, NODE1, 30006)).backends == {ip_address(POD1)}

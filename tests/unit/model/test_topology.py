@@ -58,6 +58,7 @@ def test_control_plane_first_then_the_nodes_in_order() -> None:
         ),
     ],
 )
+@pytest.mark.feature("A14")
 def test_refusals(spec: ClusterSpec, wishes: tuple[NodeWish, ...], message: str) -> None:
     with pytest.raises(UsageError) as refusal:
         plan(spec, wishes)

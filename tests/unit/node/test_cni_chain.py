@@ -41,6 +41,7 @@ def network(tmp_path: Path, runtime: Runtime, *types: str) -> Network:
     return Network(tmp_path, programs, runtime)
 
 
+@pytest.mark.feature("A1")
 def test_each_plugin_gets_the_result_of_the_one_before(tmp_path: Path) -> None:
     runtime = Recorded([(0, {"ips": [1]}), (0, {"ips": [2]})])
     made = asyncio.run(network(tmp_path, runtime, "testbed-bridge", "other").add(POD))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from testbed.node.environment import discovery, environment, expand
 
 FACTS = {"POD_IP": "10.244.1.2", "HOST_IP": "172.30.0.11", "NODE_NAME": "node01", "HOSTNAME": "web-1"}
@@ -12,6 +14,7 @@ def service(name: str, ip: str, *ports: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {"clusterIP": ip, "ports": list(ports)}}
 
 
+@pytest.mark.feature("A19")
 def test_the_variables_are_those_of_the_documentation() -> None:
     redis = service("redis-primary", "10.0.0.11", {"port": 6379, "protocol": "TCP"})
     assert discovery([redis]) == {
@@ -25,6 +28,7 @@ def test_the_variables_are_those_of_the_documentation() -> None:
     }
 
 
+@pytest.mark.feature("A19")
 def test_every_named_port_has_its_variable_and_headless_services_have_none() -> None:
     web = service("web", "10.0.0.1", {"name": "http", "port": 80}, {"name": "https-alt", "port": 8443})
     found = discovery([web, service("headless", "None", {"port": 1})])

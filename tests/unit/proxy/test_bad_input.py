@@ -31,6 +31,7 @@ def tracker() -> Tracker:
 
 
 @pytest.mark.parametrize("label", [PROXY_NAME, HEADLESS])
+@pytest.mark.feature("B12")
 def test_what_is_another_proxys_comes_and_goes_with_its_label(tracker: Tracker, label: str) -> None:
     mine, offered = service(), piece(endpoint("10.0.0.1", HERE))
     tracker.service(None, mine)

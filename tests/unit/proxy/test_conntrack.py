@@ -52,6 +52,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("before", "after", "gone"), ROWS)
+@pytest.mark.feature("B11")
 def test_stale_flows(
     monkeypatch: pytest.MonkeyPatch, before: Snapshot, after: Snapshot, gone: list[int] | None
 ) -> None:

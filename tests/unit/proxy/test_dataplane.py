@@ -136,6 +136,7 @@ def test_reset_passes(plane: Plane) -> None:
     assert seen == ["reset"]
 
 
+@pytest.mark.feature("A18", "B2")
 def test_round_robin_and_affinity(plane: Plane) -> None:
     def says(text: bytes) -> Callable[[socket.socket], None]:
         return lambda peer: peer.sendall(text)
@@ -182,6 +183,7 @@ def test_a_thousand_listeners(plane: Plane) -> None:
     assert descriptors(plane) <= before - 1500
 
 
+@pytest.mark.feature("A18", "B1")
 def test_udp_sessions(plane: Plane) -> None:
     with (
         socket.socket(type=socket.SOCK_DGRAM) as server,

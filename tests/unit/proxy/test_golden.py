@@ -62,6 +62,7 @@ def userspace() -> str:
 
 
 @pytest.mark.parametrize("mode", [iptables, ipvs, nftables, userspace])
+@pytest.mark.feature("A16", "A17", "A18")
 def test_rules(mode: Callable[[], str]) -> None:
     path = GOLDEN / f"{mode.__name__}.txt"
     if os.environ.get("TESTBED_UPDATE_GOLDEN"):

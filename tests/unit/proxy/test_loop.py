@@ -133,6 +133,7 @@ def test_a_mode_that_is_not_well_gets_a_sync(monkeypatch: pytest.MonkeyPatch) ->
     assert mode.syncs == [(0, True), (0, False)]
 
 
+@pytest.mark.feature("A17")
 def test_repairs_come_by_themselves() -> None:
     mode = Recorder(ProxyOptions(sync_period=0.05))
 
@@ -159,6 +160,7 @@ def test_a_failed_sync_is_tried_again_as_a_repair(
     assert "the kernel says no" in caplog.text
 
 
+@pytest.mark.feature("B13")
 def test_programming_latency_counts_from_the_time_in_the_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream's definition: each slice's trigger time, once, to the end of the sync that went well."""
     monkeypatch.setattr(loops, "RETRY", 0.05)

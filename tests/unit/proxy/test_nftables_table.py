@@ -88,6 +88,7 @@ def test_no_change_no_command() -> None:
     assert edits(rendered(*SERVICES), rendered(*SERVICES)) == []
 
 
+@pytest.mark.feature("B14")
 def test_one_endpoint_more_touches_its_service_only() -> None:
     more = replace(service("two", "10.96.0.19", HERE, THERE, Endpoint("10.244.2.3", 8080)), node_port=30019)
     after = [more if one.service == "two" else one for one in SERVICES]
@@ -170,6 +171,7 @@ def test_the_first_of_two_services_has_the_address() -> None:
         ((), None),
     ],
 )
+@pytest.mark.feature("B4")
 def test_source_ranges(ranges: tuple[str, ...], rule: str | None) -> None:
     """Ranges that overlap are no set that nft takes; everybody is no range."""
     one = service("s", "10.96.0.1", HERE, load_balancer_ips=("203.0.113.1",), source_ranges=ranges)

@@ -60,6 +60,7 @@ def test_other_services_have_no_check(other: dict[str, Any]) -> None:
     assert tracker.health_checks() == {}
 
 
+@pytest.mark.feature("B3", "B13")
 def test_what_a_load_balancer_reads() -> None:
     async def body() -> None:
         healthy = True

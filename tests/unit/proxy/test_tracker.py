@@ -67,6 +67,7 @@ ENDPOINTS = [
 
 
 @pytest.mark.parametrize(("here", "there", "cluster", "local", "refusal"), ENDPOINTS)
+@pytest.mark.feature("B3", "B5")
 def test_readiness_and_policy(
     tracker: Tracker,
     here: dict[str, bool],
@@ -127,6 +128,7 @@ def test_untouched_services_are_the_same_objects(tracker: Tracker) -> None:
     assert after[("default/web:http", "TCP")] is not before[("default/web:http", "TCP")]
 
 
+@pytest.mark.feature("B10")
 def test_hints_count_when_every_endpoint_has_one(tracker: Tracker) -> None:
     near = {**endpoint("10.0.0.1", HERE), "hints": {"forZones": [{"name": "a"}]}}
     far = {**endpoint("10.0.0.2", THERE), "hints": {"forZones": [{"name": "b"}]}}
@@ -153,6 +155,7 @@ NOTHING = [
 
 
 @pytest.mark.parametrize("obj", NOTHING)
+@pytest.mark.feature("B12", "A7", "A9")
 def test_services_that_have_no_rules(tracker: Tracker, obj: Object) -> None:
     tracker.service(None, obj)
     assert not tracker.snapshot().services
@@ -192,6 +195,7 @@ def test_malformed_slices_are_named_and_passed_over(
     assert "Ignoring EndpointSlice default/web-2" in caplog.text
 
 
+@pytest.mark.feature("A21")
 def test_log_reads_like_kube_proxys(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     tracker.service(None, service())

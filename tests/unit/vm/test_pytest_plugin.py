@@ -54,6 +54,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
+@pytest.mark.feature("D3")
 def test_what_the_kernel_lacks_runs_in_the_vm_and_counts(suite: pytest.Pytester) -> None:
     result = suite.runpytest_inprocess("-v")
     result.assert_outcomes(passed=4, failed=1)
