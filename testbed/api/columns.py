@@ -238,6 +238,22 @@ DAEMON_SETS = (
 STATEFUL_SETS = (NAME, Column("Ready", _ready_of), AGE, *_TEMPLATE[:2])
 
 
+def _controller(obj: Object) -> str:
+    owner = next((o for o in obj["metadata"].get("ownerReferences") or () if o.get("controller")), None)
+    if owner is None:
+        return NONE
+    group = str(owner.get("apiVersion") or "").rpartition("/")[0]
+    return f"{owner['kind'].lower()}{'.' + group if group else ''}/{owner['name']}"
+
+
+CONTROLLER_REVISIONS = (
+    NAME,
+    Column("Controller", _controller),
+    Column("Revision", at("revision", 0), type="integer"),
+    AGE,
+)
+
+
 def _job_status(job: Object) -> str:
     for kind, word in (("Complete", "Complete"), ("Failed", "Failed"), ("Suspended", "Suspended")):
         if condition(job, kind) == "True":

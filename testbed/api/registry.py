@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.api import cluster, columns, networking, pods, policy, rules, services, workloads
+from testbed.api import cluster, columns, disruption, networking, pods, policy, rules, services, workloads
 from testbed.api.cells import Column
 from testbed.api.rules import Errors, NameRule
 from testbed.model import resources
@@ -217,6 +217,11 @@ KINDS: tuple[Kind, ...] = (
         subresources=("scale",),
     ),
     Kind(
+        resources.CONTROLLER_REVISIONS,
+        columns.CONTROLLER_REVISIONS,
+        validate=workloads.controller_revision_errors,
+    ),
+    Kind(
         resources.JOBS,
         columns.JOBS,
         workloads.job_defaults,
@@ -242,6 +247,14 @@ KINDS: tuple[Kind, ...] = (
         validate=networking.service_cidr_errors,
         status=True,
         first_status=None,
+    ),
+    Kind(
+        resources.POD_DISRUPTION_BUDGETS,
+        disruption.COLUMNS,
+        disruption.defaults,
+        disruption.validate,
+        spec=True,
+        status=True,
     ),
     *(
         Kind(each, policy.ROLE_COLUMNS, validate=policy.role_errors, name_rule=rules.path_segment)

@@ -134,6 +134,14 @@ def job_errors(obj: Object, old: Object | None) -> Errors:
     return errors
 
 
+def controller_revision_errors(obj: Object, old: Object | None) -> Errors:
+    """A revision is a picture of the past: only its number may change."""
+    errors = _not_negative(obj.get("revision", 0), "revision")
+    if old and old.get("data") != obj.get("data"):
+        errors.append(invalid_value("data", obj.get("data"), "field is immutable"))
+    return errors
+
+
 def _template_labels(spec: Object) -> dict[str, str]:
     return (spec["template"].get("metadata") or {}).get("labels") or {}
 

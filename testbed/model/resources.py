@@ -73,6 +73,7 @@ DAEMON_SETS = Resource("apps", "v1", "daemonsets", "DaemonSet", short_names=("ds
 STATEFUL_SETS = Resource(
     "apps", "v1", "statefulsets", "StatefulSet", short_names=("sts",), categories=("all",)
 )
+CONTROLLER_REVISIONS = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
 JOBS = Resource("batch", "v1", "jobs", "Job", categories=("all",))
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
@@ -85,6 +86,10 @@ _NETWORKING = "networking.k8s.io"
 INGRESSES = Resource(_NETWORKING, "v1", "ingresses", "Ingress", short_names=("ing",))
 INGRESS_CLASSES = Resource(_NETWORKING, "v1", "ingressclasses", "IngressClass", namespaced=False)
 SERVICE_CIDRS = Resource(_NETWORKING, "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
+IP_ADDRESSES = Resource(_NETWORKING, "v1", "ipaddresses", "IPAddress", namespaced=False, short_names=("ip",))
+POD_DISRUPTION_BUDGETS = Resource(
+    "policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", short_names=("pdb",)
+)
 
 ALL: tuple[Resource, ...] = (
     PODS,
@@ -102,6 +107,7 @@ ALL: tuple[Resource, ...] = (
     REPLICA_SETS,
     DAEMON_SETS,
     STATEFUL_SETS,
+    CONTROLLER_REVISIONS,
     JOBS,
     LEASES,
     ROLES,
@@ -111,4 +117,5 @@ ALL: tuple[Resource, ...] = (
     INGRESSES,
     INGRESS_CLASSES,
     SERVICE_CIDRS,
+    POD_DISRUPTION_BUDGETS,
 )
