@@ -3,6 +3,8 @@
 pytest benchmarks/
 pytest benchmarks/ --modes iptables,userspace --services 1,1000 --env native
 pytest benchmarks/ -k keep_alive --benchmark-save monday --benchmark-save-data
+
+A directory below this one is a suite of its own (`pytest benchmarks/api`): it runs only when it is named.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from testbed.bench.gather import gather
 from testbed.bench.measures import DIRECT, MODES, SIZES, Plan, parse_modes, parse_sizes
 from testbed.bench.record import Run, extra_info, load_results
 from testbed.bench.replay import CLOCK
+from testbed.bench.units import UNITS
 from testbed.errors import TestbedError, UsageError
 from testbed.proxy.modes import KERNEL_FEATURE
+
+HERE = Path(__file__).parent
 
 RUNS: dict[str, Run] = {}
 """What was collected in this session, by environment."""
@@ -45,9 +50,23 @@ def pytest_addoption(parser):
     group.addoption("--results", type=Path, metavar="DIR", help="default: results/latest of the checkout")
 
 
+def _suites(config):
+    """The suites named on the command line."""
+    paths = [(config.invocation_params.dir / str(word).partition("::")[0]).resolve() for word in config.args]
+    inside = [path.relative_to(HERE).parts for path in paths if path.is_relative_to(HERE)]
+    return {parts[0] for parts in inside if parts and (HERE / parts[0]).is_dir()}
+
+
+def pytest_ignore_collect(collection_path, config):
+    if collection_path.parent == HERE and collection_path.is_dir():
+        return collection_path.name not in _suites(config) or None
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     options = config.option
+    suites = _suites(config)
     try:
         modes = parse_modes(options.modes)
         config.stash[CHOSEN] = environments.choose(modes, options.env, environments.lacking(modes))
@@ -55,7 +74,9 @@ def pytest_configure(config):
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     options.benchmark_columns = options.benchmark_columns or COLUMNS
-    config.stash[RESULTS] = options.results or config.rootpath / "results/latest"
+    config.stash[RESULTS] = options.results or config.rootpath / "results" / "-".join(
+        sorted(suites) or ["latest"]
+    )
     if not config.option.collectonly:
         config.stash[RESULTS].mkdir(parents=True, exist_ok=True)
         if not options.benchmark_json:
@@ -90,14 +111,28 @@ def pytest_collection_modifyitems(items):
     A benchmark collects its samples wherever its environment is; the test itself stays here.
     """
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if item.path.is_relative_to(HERE):
             item.add_marker("moves_itself")
+        if "recorded" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.benchmark(timer=CLOCK))
     order = {name: number for number, name in enumerate(environments.CHOICES)}
     items.sort(key=lambda item: order.get(_parameters(item).get("environment"), -1))
 
 
 def _parameters(item):
     return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+@pytest.fixture
+def recorded(benchmark):
+    """A function that gives pytest-benchmark samples which a test took itself; units: bench/units.py."""
+
+    def record(values, unit="µs"):
+        CLOCK.load([UNITS[unit].seconds(value) for value in values])
+        benchmark.extra_info["unit"] = unit
+        benchmark.pedantic(CLOCK.step, rounds=len(values))
+
+    return record
 
 
 @pytest.fixture
@@ -113,7 +148,8 @@ def replay(request, run, benchmark, environment, services, mode):
     def play(measure):
         cell = run.cell(measure.name, services, mode)
         request.node.user_properties.append(("environment", environment))
-        CLOCK.load(cell.samples)
+        of = measure.unit
+        CLOCK.load([of.seconds(value) for value in cell.samples])
         benchmark.group = f"{environment}: {measure.title}, Services {services:6,}"
         benchmark.extra_info.update(extra_info(cell))
         benchmark.pedantic(CLOCK.step, rounds=len(cell.samples))

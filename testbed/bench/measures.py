@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from testbed.bench.units import TIME, Unit
 from testbed.errors import UsageError
 
 DIRECT = "direct"
@@ -25,12 +26,13 @@ POSITIONS = ("first", "middle", "last")
 
 @dataclass(frozen=True)
 class Measure:
-    """One kind of sample, in µs: its title and, for the report, how exactly it was taken."""
+    """One kind of sample: its title, its unit and, for the report, how exactly it was taken."""
 
     name: str
     title: str
     definition: str
     caution: str = ""
+    unit: Unit = TIME
 
 
 FIRST_PACKET = Measure(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class ReplayClock:
-    """A timer (seconds) that moves only by `step`, by the next of `samples` (µs).
+    """A timer (seconds) that moves only by `step`, by the next of `samples`.
 
     A round starts at 0, so that a sample comes back as it was recorded, not as a difference of sums.
     """
@@ -22,7 +22,7 @@ class ReplayClock:
         self._running = False
 
     def load(self, samples: Iterable[float]) -> None:
-        """Replace what is to be replayed."""
+        """Replace what is to be replayed, seconds each."""
         self._samples = list(reversed(list(samples)))
         self._now, self._running = 0.0, False
 
@@ -35,7 +35,7 @@ class ReplayClock:
 
     def step(self) -> None:
         """One round of the benchmark. Raises IndexError when all samples were replayed."""
-        self._now += self._samples.pop() * 1e-6
+        self._now += self._samples.pop()
 
 
 CLOCK = ReplayClock()

@@ -86,9 +86,13 @@ def _build(state: State, spec: ClusterSpec, listener: socket.socket, progress: P
 def _blueprints(spec: ClusterSpec, descriptor: int) -> list[Blueprint]:
     hosts = {node.name: str(node.address) for node in spec.nodes}
     hosts[CLIENT] = str(spec.client_address)
-    variant = "" if spec.iptables == "auto" else spec.iptables
     nodes = [
-        Blueprint(node.name, hosts, variant, (descriptor,) if node == spec.control_plane else ())
+        Blueprint(
+            node.name,
+            hosts,
+            spec.iptables_of(node).removeprefix("auto"),
+            (descriptor,) if node == spec.control_plane else (),
+        )
         for node in spec.nodes
     ]
     return [Blueprint(FABRIC, {}), *nodes, Blueprint(CLIENT, hosts)]
@@ -104,7 +108,7 @@ def _units(spec: ClusterSpec, state: Path, descriptor: int) -> list[tuple[str, P
         found.append((node.name, units.kubelet(spec, node, state)))
         mode = spec.mode_of(node)
         if mode != units.NO_PROXY:
-            unit = units.kube_proxy(spec, node, state, mode, spec.proxy_command)
+            unit = units.kube_proxy(spec, node, state, mode, spec.proxy_command_of(node))
             found.append((node.name, unit))
     return found
 

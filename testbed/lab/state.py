@@ -159,6 +159,8 @@ def _spec(data: dict[str, Any]) -> ClusterSpec:
             IPv4Network(node["pod_cidr"]),
             node["proxy_mode"],
             node["labels"],
+            node["iptables"],
+            node["proxy_command"],
         )
         for node in data["nodes"]
     )

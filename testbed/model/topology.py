@@ -58,13 +58,18 @@ class PortRange:
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """A node: its name, its address on the underlay, its Pod range, and its own proxy mode if it has one."""
+    """A node: its name, its address on the underlay, its Pod range, and what it has of its own.
+
+    `proxy_mode`, `iptables` and `proxy_command` go before the cluster's where they are not empty.
+    """
 
     name: str
     address: IPv4Address
     pod_cidr: IPv4Network
     proxy_mode: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    iptables: str = ""
+    proxy_command: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,14 @@ class ClusterSpec:
     def mode_of(self, node: NodeSpec) -> str:
         return node.proxy_mode or self.proxy_mode
 
+    def iptables_of(self, node: NodeSpec) -> str:
+        """The variant of iptables on a node: auto, nft or legacy."""
+        return node.iptables or self.iptables
+
+    def proxy_command_of(self, node: NodeSpec) -> str:
+        """The user's own proxy on a node; "": our agent."""
+        return node.proxy_command or self.proxy_command
+
 
 @dataclass(frozen=True)
 class NodeWish:
@@ -116,6 +129,8 @@ class NodeWish:
     name: str
     proxy_mode: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    iptables: str = ""
+    proxy_command: str = ""
 
 
 def network(text: str, what: str) -> IPv4Network:
@@ -144,7 +159,13 @@ def plan(spec: ClusterSpec, wishes: tuple[NodeWish, ...]) -> ClusterSpec:
     all_wishes = (NodeWish(CONTROL_PLANE), *wishes)
     nodes = tuple(
         NodeSpec(
-            wish.name, UNDERLAY[CONTROL_PLANE_HOST + i], next(pod_ranges), wish.proxy_mode, dict(wish.labels)
+            wish.name,
+            UNDERLAY[CONTROL_PLANE_HOST + i],
+            next(pod_ranges),
+            wish.proxy_mode,
+            dict(wish.labels),
+            wish.iptables,
+            wish.proxy_command,
         )
         for i, wish in enumerate(all_wishes)
     )

@@ -23,7 +23,7 @@ RUN = Run(
 def results(tmp_path, **changes):
     seconds = []
     clock = ReplayClock()
-    clock.load(CELL.samples)
+    clock.load([sample * 1e-6 for sample in CELL.samples])
     for _ in CELL.samples:
         start = clock()
         clock.step()
