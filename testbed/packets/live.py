@@ -102,12 +102,12 @@ class Live:
             port, token = next(self.stage.questions)
             question = Question(str(to), flow.port, "TCP", port, token, source=visitor)
             asked.append(Asked(CLIENT, flow, due, question))
-        return [_backend(one) for one in self.stage.answers(asked, choice_only=True)]
+        return [_backend(one) for one in self.stage.answers(asked)]
 
     def _many(self, case: Case) -> set[str]:
         due, _ = expect_in(self.mode, self.stage.world, self.stage.flow(case))
-        found = self.stage.exchanges([(case, due)] * MANY, HURRY_SECONDS * 4, choice_only=True)
-        return {_backend(one) for one in found}
+        asked = [self.stage.asked(case, due, HURRY_SECONDS * 4) for _ in range(MANY)]
+        return {_backend(one) for one in self.stage.answers(asked)}
 
     def _held(self) -> Iterator[Verdict]:
         for protocol in PROTOCOLS:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from types import TracebackType
 
@@ -27,11 +27,12 @@ from testbed.model.offers import (
     external_address,
 )
 from testbed.model.oracle import Address, Fate, Flow, Outcome, Sender, World
-from testbed.packets.capture import Sniffer, dissect, mark_filter, port_filter
+from testbed.packets.capture import Sniffer, mark_filter, port_filter
 from testbed.packets.distribution import evenness
 from testbed.packets.observation import Observation, faults, in_words, observe, seen_in_words
 from testbed.packets.patience import until
 from testbed.packets.probe import Question, ask_from, questions
+from testbed.packets.sorting import NOTHING, Leaks, Sorted, batched
 
 MARK = 0x4000
 """The bit of the packet mark that asks for masquerading (--iptables-masquerade-bit 14); it must not leave."""
@@ -51,8 +52,8 @@ QUIET = (Fate.SILENCE, Fate.SENT_ON)
 SETTLE_SECONDS = 30.0
 """How long a proxy may take to put its rules in."""
 
-AT_ONCE = 40
-"""Questions under way together in a test of distribution. A socket's buffer holds more."""
+AT_ONCE = 150
+"""Questions under way together. A socket's buffer holds more datagrams, and the kernel more packets."""
 
 HURRY_SECONDS = 0.5
 """How long an answer may take of a proxy that has not settled."""
@@ -150,114 +151,100 @@ class Stage:
             return ip_address(service["status"]["loadBalancer"]["ingress"][0]["ip"])
         return ip_address(external_address(case.service, case.via or FIRST))
 
-    def exchange(self, case: Case, expected: Outcome, seconds: float, count: int = 1) -> list[Exchange]:
-        """Ask `count` times at once: what was seen, and what is wrong with it."""
-        return self.exchanges([(case, expected)] * count, seconds, choice_only=count > 1)
-
-    def exchanges(
-        self, wanted: Sequence[tuple[Case, Outcome]], seconds: float, *, choice_only: bool = False
-    ) -> list[Exchange]:
-        """Ask all at once. `choice_only`: of interest is only to which backend it went: replies are not read,
-        since reading packets is what takes time.
-        """
-        asked = [self.asked(case, expected, seconds) for case, expected in wanted]
-        return self.answers(asked, choice_only=choice_only)
-
     def asked(self, case: Case, expected: Outcome, seconds: float) -> Asked:
-        """The case's question, from a port of its own."""
+        """The case's question, from a port of its own. `seconds`: how long its answer may take."""
         flow = self.flow(case)
         port, token = next(self.questions)
         wait = SILENT_SECONDS if expected.fate in QUIET else seconds
         question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
         return Asked(case.actor, flow, expected, question)
 
-    def answers(self, asked: Sequence[Asked], *, choice_only: bool = False) -> list[Exchange]:
+    def answers(self, asked: Sequence[Asked]) -> list[Exchange]:
+        """Ask all, `AT_ONCE` at a time: their ports and tokens tell them apart."""
+        return [one for wave in batched(asked, AT_ONCE) for one in self._wave(wave)]
+
+    def _wave(self, asked: Sequence[Asked]) -> Iterator[Exchange]:
         for sniffer in (*self._sniffers.values(), *self._leaks.values()):
             sniffer.drain()
         answers = ask_from([(self.places[one.actor].netns, one.question) for one in asked])
         pods = SERVERS.keys() & self.places.keys()
         names = {CLIENT, *pods, *(one.actor for one in asked)} & self.places.keys()
-        captured = {name: self._sniffers[name].read() for name in names}
-        leaks = [
-            f"a packet left {name} with the masquerade mark" for name in self._leaks if self._leaked(name)
-        ]
-        found = []
-        at_senders = {} if choice_only else {name: [dissect(raw) for raw in captured[name]] for name in names}
+        captured = {name: Sorted(self._sniffers[name].read()) for name in names}
+        gateway = captured.get(CLIENT, NOTHING)
+        seen = []
         for one, answer in zip(asked, answers, strict=True):
-            token = one.question.token
-            at_backends = {n: [dissect(raw) for raw in captured[n] if token in raw] for n in pods}
-            at_sender, at_gateway = at_senders.get(one.actor, ()), at_senders.get(CLIENT, ())
-            seen = observe(one.question, answer, at_sender, at_backends, at_gateway)
-            wrong = faults(one.expected, seen, one.flow, one.question, not one.flow.sender.host)
-            found.append(Exchange(one.question, seen, wrong + leaks))
-        return found
-
-    def _leaked(self, name: str) -> bool:
-        return bool(self._leaks[name].read(outgoing=True))
+            port, token = one.question.source_port, one.question.token
+            at_backends = {name: captured[name].with_token(token) for name in pods}
+            at_sender = captured[one.actor].with_port(port)
+            seen.append(observe(one.question, answer, at_sender, at_backends, gateway.with_port(port)))
+        used = [
+            {q.question.source_port, *(a.source_port for a in s.arrivals)}
+            for q, s in zip(asked, seen, strict=True)
+        ]
+        leaks = Leaks({name: sniffer.read(outgoing=True) for name, sniffer in self._leaks.items()}, used)
+        for one, observed, own in zip(asked, seen, used, strict=True):
+            wrong = faults(one.expected, observed, one.flow, one.question, not one.flow.sender.host)
+            yield Exchange(one.question, observed, wrong + leaks.of(own))
 
     def verdicts(
         self, mode: str, cases: Sequence[Case], *, seconds: float = ANSWER_SECONDS
     ) -> Iterator[Verdict]:
-        """Run the cases; those that must meet silence all at once, since each of them waits it out.
-
-        `seconds`: how long an answer may take.
-        """
-        silent = []
-        for case in cases:
-            expected, reason = expect_in(mode, self.world, self.flow(case))
-            if expected.fate in QUIET:
-                silent.append((case, expected, reason))
-            else:
-                yield self.verdict(mode, case, seconds)
-        found = self.exchanges([(case, expected) for case, expected, _ in silent], SILENT_SECONDS)
-        for (case, expected, reason), one in zip(silent, found, strict=True):
-            yield self._judged(mode, case, expected, reason, one)
+        """Run the cases together. `seconds`: how long an answer may take."""
+        due = [expect_in(mode, self.world, self.flow(case)) for case in cases]
+        asked = [
+            self.asked(case, expected, seconds)
+            for case, (expected, _) in zip(cases, due, strict=True)
+            for _ in range(case.count)
+        ]
+        found = iter(self.answers(asked))
+        for case, (expected, reason) in zip(cases, due, strict=True):
+            exchanges = list(islice(found, case.count))
+            yield self._judged(mode, case, expected, reason, exchanges)
 
     def verdict(self, mode: str, case: Case, seconds: float = ANSWER_SECONDS) -> Verdict:
         """Run one case."""
-        expected, reason = expect_in(mode, self.world, self.flow(case))
+        return next(self.verdicts(mode, [case], seconds=seconds))
+
+    def _judged(
+        self, mode: str, case: Case, expected: Outcome, reason: str, exchanges: Sequence[Exchange]
+    ) -> Verdict:
         if case.count == 1:
-            return self._judged(mode, case, expected, reason, *self.exchange(case, expected, seconds))
-        names = sorted(self.names[str(address)] for address in expected.backends)
-        due = f"{', '.join(names)} equally often (chi-square, p >= {ERROR_RATE:g})"
+            due, (seen, good) = in_words(expected, self.names), _alone(exchanges[0])
+        else:
+            names = sorted(self.names[str(address)] for address in expected.backends)
+            due = f"{', '.join(names)} equally often (chi-square, p >= {ERROR_RATE:g})"
+            seen, good = _spread(names, exchanges)
         due += f" ({mode}: {reason})" if reason else ""
-        seen_words, good = self._spread(case, expected, names, seconds)
-        return Verdict.of(mode, case, due, seen_words, PASSED if good else FAILED)
-
-    def _judged(self, mode: str, case: Case, expected: Outcome, reason: str, one: Exchange) -> Verdict:
-        due = in_words(expected, self.names) + (f" ({mode}: {reason})" if reason else "")
-        seen = seen_in_words(one.seen, one.question)
-        seen = "; ".join([seen, *(wrong for wrong in one.wrong if wrong not in seen)])
-        return Verdict.of(mode, case, due, seen, FAILED if one.wrong else PASSED)
-
-    def _spread(
-        self, case: Case, expected: Outcome, names: Sequence[str], seconds: float
-    ) -> tuple[str, bool]:
-        counts = Counter(dict.fromkeys(names, 0))
-        for done in range(0, case.count, AT_ONCE):
-            for one in self.exchange(case, expected, seconds, min(AT_ONCE, case.count - done)):
-                if one.wrong:
-                    return f"after {counts.total()}: {'; '.join(one.wrong)}", False
-                counts[one.seen.arrivals[0].backend] += 1
-        chance = evenness(list(counts.values()))
-        return ", ".join(f"{n} {c}" for n, c in counts.items()) + f"; p = {chance:.2g}", chance >= ERROR_RATE
+        return Verdict.of(mode, case, due, seen, PASSED if good else FAILED)
 
     def settle(self, mode: str, seconds: float = SETTLE_SECONDS) -> list[str]:
         """Wait until every node does right by every Service; where one does not after `seconds`."""
-        waiting = list(_settling())
+        due = {case: expect_in(mode, self.world, self.flow(case))[0] for case in _settling()}
+        waiting = [case for case in due if due[case].fate not in QUIET]  # that is so without rules, too
 
         def settled() -> bool:
-            waiting[:] = [case for case in waiting if not self._answers(mode, case)]
+            found = self.answers([self.asked(case, due[case], HURRY_SECONDS) for case in waiting])
+            pairs = zip(waiting, found, strict=True)
+            waiting[:] = [case for case, one in pairs if one.seen.fate is not due[case].fate]
             return not waiting
 
         until(settled, seconds)
         return [case.name for case in waiting]
 
-    def _answers(self, mode: str, case: Case) -> bool:
-        expected, _ = expect_in(mode, self.world, self.flow(case))
-        if expected.fate in QUIET:
-            return True  # that is so before there are any rules, too
-        return self.exchange(case, expected, HURRY_SECONDS)[0].seen.fate is expected.fate
+
+def _alone(one: Exchange) -> tuple[str, bool]:
+    seen = seen_in_words(one.seen, one.question)
+    return "; ".join([seen, *(wrong for wrong in one.wrong if wrong not in seen)]), not one.wrong
+
+
+def _spread(names: Sequence[str], exchanges: Sequence[Exchange]) -> tuple[str, bool]:
+    """How often each of `names` was chosen, and whether chance explains it."""
+    for number, one in enumerate(exchanges, 1):
+        if one.wrong:
+            return f"number {number} of {len(exchanges)}: {'; '.join(one.wrong)}", False
+    counts = Counter(dict.fromkeys(names, 0)) + Counter(one.seen.arrivals[0].backend for one in exchanges)
+    chance = evenness([counts[name] for name in names])
+    return ", ".join(f"{name} {counts[name]}" for name in names) + f"; p = {chance:.2g}", chance >= ERROR_RATE
 
 
 def _settling() -> Iterator[Case]:

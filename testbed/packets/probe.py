@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import select
+import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -74,14 +74,35 @@ def ask(netns: str | Path, asked: Sequence[Question]) -> list[Answer]:
 def ask_from(asked: Sequence[tuple[str | Path, Question]]) -> list[Answer]:
     """As `ask`, each in a network namespace of its own."""
     with ExitStack() as stack:
-        asking = []
+        asking: list[_Asking] = []
         for netns, questions in itertools.groupby(asked, key=lambda one: one[0]):
             with inside(netns):
                 asking += [stack.enter_context(closing(_Asking(question))) for _, question in questions]
-        for step in (_Asking.connect, _Asking.send, _Asking.receive):
-            for one in asking:
-                one.take(step)
+        _run(asking)
         return [Answer(one.result or Result.SILENCE, one.data, one.socket.getsockname()[0]) for one in asking]
+
+
+def _run(asking: Sequence[_Asking]) -> None:
+    """Each goes on as soon as its socket is ready, until its end is known or its time is over."""
+    with selectors.DefaultSelector() as selector:
+        for one in asking:
+            one.begin()
+            if one.result is None:
+                selector.register(one.socket, one.awaited, one)
+        while waiting := [key.data for key in selector.get_map().values()]:
+            now = time.monotonic()
+            for key, _ in selector.select(max(0.0, min(one.deadline for one in waiting) - now)):
+                one = key.data
+                one.proceed()
+                if one.result is not None:
+                    selector.unregister(one.socket)
+                elif key.events != one.awaited:
+                    selector.modify(one.socket, one.awaited, one)
+            now = time.monotonic()
+            for one in waiting:
+                if one.result is None and one.deadline <= now:
+                    one.result = Result.SILENCE
+                    selector.unregister(one.socket)
 
 
 class _Asking:
@@ -93,51 +114,52 @@ class _Asking:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM if self.stream else socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind((question.source, question.source_port))
-        self.deadline = time.monotonic() + patience(question.patience)
+        self.socket.setblocking(False)
+        self.awaited = selectors.EVENT_WRITE if self.stream else selectors.EVENT_READ
+        self.deadline = 0.0
         self.result: Result | None = None
         self.data = b""
         self.close = self.socket.close
 
-    def take(self, step: Callable[[_Asking], None]) -> None:
-        """The next step, unless the end is known; an error is the end."""
-        if self.result is not None:
-            return
+    def begin(self) -> None:
+        """Connect, and send where nothing has to be waited for. From here its time runs."""
+        self.deadline = time.monotonic() + patience(self.question.patience)
+        with self._ending():
+            if self.stream:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            error = self.socket.connect_ex((self.question.to, self.question.port))
+            if error not in (0, errno.EINPROGRESS):
+                raise OSError(error, os.strerror(error))
+            if not self.stream:
+                self._send()
+
+    def proceed(self) -> None:
+        """The socket is ready: send, or read the answer."""
+        with self._ending():
+            error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, os.strerror(error))
+            if self.awaited == selectors.EVENT_WRITE:
+                self._send()
+                self.awaited = selectors.EVENT_READ
+            else:
+                self.data = self.socket.recv(65535)
+                self.result = Result.ANSWERED if self.data else Result.CLOSED
+
+    def _send(self) -> None:
+        with suppress(PermissionError):  # REJECT in the sender's own OUTPUT chain; its ICMP error is queued
+            self.socket.send(self.question.token + b"\n")
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """An error is the end."""
         try:
-            step(self)
-        except TimeoutError:
-            self.result = Result.SILENCE
+            yield
+        except BlockingIOError:
+            return  # woken for nothing
         except ConnectionRefusedError:
             self.result = Result.REFUSED
         except ConnectionError:
             self.result = Result.CLOSED
         except OSError as error:
             self.result, self.data = Result.UNREACHABLE, str(error.strerror).encode()
-
-    def connect(self) -> None:
-        if self.stream:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.setblocking(False)
-        error = self.socket.connect_ex((self.question.to, self.question.port))
-        if error not in (0, errno.EINPROGRESS):
-            raise OSError(error, os.strerror(error))
-
-    def send(self) -> None:
-        if self.stream:
-            self._wait(select.POLLOUT)
-        with suppress(PermissionError):  # REJECT in the sender's own OUTPUT chain; its ICMP error is queued
-            self.socket.send(self.question.token + b"\n")
-
-    def receive(self) -> None:
-        self._wait(select.POLLIN)
-        self.data = self.socket.recv(65535)
-        self.result = Result.ANSWERED if self.data else Result.CLOSED
-
-    def _wait(self, event: int) -> None:
-        """Until the socket is ready. Raises TimeoutError at the deadline, and the socket's own error."""
-        poll = select.poll()
-        poll.register(self.socket, event)
-        if not poll.poll(max(0.0, self.deadline - time.monotonic()) * 1000):
-            raise TimeoutError
-        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))

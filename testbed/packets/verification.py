@@ -146,7 +146,9 @@ def _prepare(cluster: Cluster) -> None:
     """What the matrix needs besides a cluster: no ICMP error is held back, and the outside client has a way
     to the Service range and the load balancers, through the first node, and to external addresses."""
     for each in cluster.spec.nodes:
-        cluster.machine(each.name).run(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"])
+        cluster.machine(each.name).run(
+            ["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0"]
+        )
     first = cluster.machine(FIRST)
     client = cluster.machine(CLIENT)
     ways = [(cluster.spec.service_cidr, first), (LOAD_BALANCERS, first)]

@@ -167,7 +167,8 @@ def stage() -> Iterator[Stage]:
             "ip link add cni0 type bridge",
             f"ip addr add {SPEC.nodes[1].pod_cidr[1]}/24 dev cni0",
             "ip link set cni0 up",
-            "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0 net.ipv4.conf.all.send_redirects=0",
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_ratemask=0",
+            "sysctl -qw net.ipv4.conf.all.send_redirects=0",
             "sysctl -qw net.ipv4.conf.cni0.send_redirects=0",
         ]
         for name in PODS:
