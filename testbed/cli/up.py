@@ -20,24 +20,6 @@ from testbed.errors import UsageError
 
 WISHES = ("name", "nodes", "proxy_mode", "cluster_cidr", "service_cidr", "node_ports", "iptables")
 
-COMPONENTS = (
-    "testbed.api.server",
-    "testbed.cli.apiserver",
-    "testbed.cli.cni",
-    "testbed.cli.controller_manager",
-    "testbed.cli.dns",
-    "testbed.cli.echo",
-    "testbed.cli.kube_proxy",
-    "testbed.cli.kubelet",
-    "testbed.controllers.process",
-    "testbed.dns.process",
-    "testbed.node.bridge",
-    "testbed.node.echo",
-    "testbed.node.kubelet",
-    "testbed.proxy.agent",
-)
-"""What the components import, some of it late."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", dest="file", metavar="CLUSTER.yaml", help="read the cluster from a file")
@@ -95,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         _refuse_what_the_kernel_lacks({spec.mode_of(node) for node in spec.nodes})
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
-    cluster = bring_up(spec, api_port=args.api_port, preload=COMPONENTS, progress=_say)
+    cluster = bring_up(spec, api_port=args.api_port, progress=_say)
     addons.install(cluster)
     took = time.monotonic() - started
     print(

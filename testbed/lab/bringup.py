@@ -22,6 +22,29 @@ from testbed.model.resources import NODES
 from testbed.model.topology import API_PORT, CLIENT, ClusterSpec
 from testbed.node.process import Process
 
+COMPONENTS = (
+    "testbed.api.server",
+    "testbed.cli.apiserver",
+    "testbed.cli.cni",
+    "testbed.cli.controller_manager",
+    "testbed.cli.dns",
+    "testbed.cli.echo",
+    "testbed.cli.kube_proxy",
+    "testbed.cli.kubelet",
+    "testbed.controllers.process",
+    "testbed.dns.process",
+    "testbed.node.bridge",
+    "testbed.node.echo",
+    "testbed.node.kubelet",
+    "testbed.proxy.agent",
+    "testbed.proxy.modes.iptables",
+    "testbed.proxy.modes.ipvs",
+    "testbed.proxy.modes.nftables",
+    "testbed.proxy.modes.userspace",
+)
+"""What components import, some of it late. Imported before the machines are forked, it is there when their
+inits fork components."""
+
 READY_TIMEOUT = 180.0
 POLL = 0.05
 
@@ -32,14 +55,13 @@ def bring_up(
     spec: ClusterSpec,
     *,
     api_port: int = 0,
-    preload: Iterable[str] = (),
+    preload: Iterable[str] = COMPONENTS,
     progress: Progress = lambda _: None,
 ) -> Cluster:
     """Bring up `spec` and return when every node is Ready.
 
     `api_port` is the API server's port on the host's loopback; 0 takes 6443, or any free one.
-    `preload` names modules to import before the machines are forked: what is imported here, the components
-    that init forks need not import again.
+    `preload` names modules to import before the machines are forked.
     Raises UsageError (no root, name or port taken) or TestbedError; then nothing is left behind.
     """
     if os.geteuid() != 0:

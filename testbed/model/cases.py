@@ -215,6 +215,7 @@ LIVE_CASES = (
     "live/refilled/udp",
     "live/affinity/off/tcp",
     "live/kept/syncs/tcp",
+    "live/restarted/tcp",
     "live/kept/restart/tcp",
     "live/affinity/forgotten/tcp",
 )

@@ -1,4 +1,4 @@
-"""Capture in a network namespace: an AF_PACKET socket that is open before the first packet, read with scapy.
+"""Capture in a network namespace: an AF_PACKET socket that is open before the first packet.
 
 A packet reaches such a socket before its receiver's protocol stack sees it. So whoever got an answer finds
 every packet that led to it already captured: no wait is needed.
@@ -13,9 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet import IPerror as QuotedIP
 
 from testbed.packets.sockets import inside
 
@@ -91,24 +88,6 @@ class Sniffer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def dissect(data: bytes) -> Packet:
-    """An IPv4 packet from its bytes."""
-    return _packet(IP(data))
-
-
-def _packet(ip: IP) -> Packet:
-    below = ip.payload
-    if isinstance(below, ICMP) and not isinstance(ip, QuotedIP):
-        quoted = _packet(below.payload) if isinstance(below.payload, QuotedIP) else None
-        return Packet("ICMP", ip.src, 0, ip.dst, 0, icmp=(below.type, below.code), quoted=quoted)
-    if isinstance(below, TCP | UDP):
-        flags = int(below.flags) if isinstance(below, TCP) else 0
-        name = "TCP" if isinstance(below, TCP) else "UDP"
-        payload = bytes(below.payload)
-        return Packet(name, ip.src, below.sport, ip.dst, below.dport, flags, payload)
-    return Packet(str(ip.proto), ip.src, 0, ip.dst, 0)
 
 
 LOAD_WORD, LOAD_BYTE, LOAD_HALF, LOAD_HALF_X, HEADER_LENGTH_X = 0x20, 0x30, 0x28, 0x48, 0xB1

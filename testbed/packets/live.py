@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_address
 
 from testbed.lab.cluster import Cluster
@@ -55,35 +55,57 @@ def _rows(service: str, protocol: str) -> tuple[Case, ...]:
     )
 
 
-@dataclass
 class Live:
-    """The agents of `cluster` run in `mode` with `command`, and every case has passed."""
+    """The agents of `cluster` run in `mode` with `command`, and their rules are in.
 
-    cluster: Cluster
-    stage: Stage
-    mode: str
-    command: str = ""
+    `begin` may be called long before `verdicts`: what it opens must outlast whatever comes between.
+    """
+
+    def __init__(self, cluster: Cluster, stage: Stage, mode: str, command: str = "") -> None:
+        self.cluster = cluster
+        self.stage = stage
+        self.mode = mode
+        self.command = command
+        self._stack = ExitStack()
+        self._kept: list[Kept] = []
+        self._visited: list[str] = []
+        self._since = 0.0
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def begin(self) -> None:
+        """Open the connections that are to live through all, and be visited by clients to be forgotten."""
+        self._kept = [self._stack.enter_context(Kept(self.stage, case)) for case in _rows(NEAR, "TCP")]
+        self._visited, self._since = self._visits(), time.monotonic()
 
     def verdicts(self) -> Generator[Verdict, None, None]:
         """Every live case; afterwards the scene is as before."""
-        with ExitStack() as stack:
-            stack.callback(self._restore)
-            kept = [stack.enter_context(Kept(self.stage, case)) for case in _rows(NEAR, "TCP")]
-            visited, since = self._visits(), time.monotonic()
+        with self._stack:
+            self._stack.callback(self._restore)
+            if not self._kept:
+                self.begin()
             yield from self._held()
             yield from self._moves()
             yield self._off()
-            yield self._verdict("kept/syncs/tcp", _words(kept), "every one answered")
-            self.cluster.set_proxy(self.mode, command=self.command)
-            # what the new agent alone can do: then its first sync is over
-            self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, FAR)
-            self._settled("TCP", {})
-            yield self._verdict("kept/restart/tcp", _words(kept), "every one answered")
-            memory = BRIEF_SECONDS + LINGER_SECONDS.get(self.mode, 0.0)
-            time.sleep(max(0.0, since + memory + patience(1.0) - time.monotonic()))
-            changed = sum(one != other for one, other in zip(visited, self._visits(), strict=True))
-            told = "some have another backend" if changed else "every one has the same backend"
-            yield self._verdict("affinity/forgotten/tcp", told, "some have another backend")
+            yield self._verdict("kept/syncs/tcp", _words(self._kept), "every one answered")
+            yield from self._restart()
+            yield self._forgotten()
+
+    def _restart(self) -> Iterator[Verdict]:
+        """What the new agent alone can do must be done: then its first sync is over, too."""
+        self.cluster.set_proxy(self.mode, command=self.command)
+        self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, FAR)
+        wrong = self._settled("TCP", {})
+        yield self._verdict("restarted/tcp", "; ".join(wrong) or "as due", "as due")
+        yield self._verdict("kept/restart/tcp", _words(self._kept), "every one answered")
+
+    def _forgotten(self) -> Verdict:
+        memory = BRIEF_SECONDS + LINGER_SECONDS.get(self.mode, 0.0)
+        time.sleep(max(0.0, self._since + memory + patience(1.0) - time.monotonic()))
+        changed = sum(one != other for one, other in zip(self._visited, self._visits(), strict=True))
+        told = "some have another backend" if changed else "every one has the same backend"
+        return self._verdict("affinity/forgotten/tcp", told, "some have another backend")
 
     def _verdict(self, name: str, seen: str, due: str) -> Verdict:
         due, reason = LIVE_DEVIATIONS.get((self.mode, name), (due, ""))
@@ -174,7 +196,8 @@ class Kept:
         with inside(stage.places[case.actor].netns):
             self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.settimeout(patience(4.0))
-        self.socket.connect((str(flow.to), flow.port))
+        with suppress(OSError):  # then `speak` says so
+            self.socket.connect((str(flow.to), flow.port))
 
     def speak(self) -> str:
         """Say a line: what comes back, in a word."""

@@ -98,12 +98,16 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of `actor`'s, and what must become of it."""
+    """A question of `actor`'s, and what must become of it.
+
+    `choice_only`: of interest is only which backend got it: replies are not read, as reading takes time.
+    """
 
     actor: str
     flow: Flow
     expected: Outcome
     question: Question
+    choice_only: bool = False
 
 
 class Stage:
@@ -157,7 +161,7 @@ class Stage:
         port, token = next(self.questions)
         wait = SILENT_SECONDS if expected.fate in QUIET else seconds
         question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
-        return Asked(case.actor, flow, expected, question)
+        return Asked(case.actor, flow, expected, question, case.count > 1)
 
     def answers(self, asked: Sequence[Asked]) -> list[Exchange]:
         """Ask all, `AT_ONCE` at a time: their ports and tokens tell them apart."""
@@ -175,8 +179,9 @@ class Stage:
         for one, answer in zip(asked, answers, strict=True):
             port, token = one.question.source_port, one.question.token
             at_backends = {name: captured[name].with_token(token) for name in pods}
-            at_sender = captured[one.actor].with_port(port)
-            seen.append(observe(one.question, answer, at_sender, at_backends, gateway.with_port(port)))
+            at_sender = () if one.choice_only else captured[one.actor].with_port(port)
+            at_gateway = () if one.choice_only else gateway.with_port(port)
+            seen.append(observe(one.question, answer, at_sender, at_backends, at_gateway))
         used = [
             {q.question.source_port, *(a.source_port for a in s.arrivals)}
             for q, s in zip(asked, seen, strict=True)

@@ -23,8 +23,11 @@ def patience(seconds: float) -> float:
 
 
 def until(attempt: Callable[[], T | None], seconds: float, pause: float = 0.05) -> T | None:
-    """The first true result of `attempt`, asked each `pause` seconds; after `seconds`, whatever comes."""
+    """The first true result of `attempt`, asked each `pause` seconds; after `seconds`, whatever comes.
+
+    The pause grows too: where all is slow, asking takes from what is waited for.
+    """
     deadline = time.monotonic() + patience(seconds)
     while not (result := attempt()) and time.monotonic() < deadline:
-        time.sleep(pause)
+        time.sleep(patience(pause))
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,20 @@ def services() -> Iterator[dict[str, Any]]:
         yield manifest(name, NAMESPACE)
 
 
-def build(kubeconfig: Path, spec: ClusterSpec) -> World:
-    """Make the scene and wait until it is there. Raises TestbedError when it does not come to be."""
-    return asyncio.run(_build(kubeconfig, spec))
+def build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object] = lambda: None) -> World:
+    """Make the scene and wait until it is there. Raises TestbedError when it does not come to be.
+
+    `meanwhile` is called when all is asked for and the cluster has its hands full.
+    """
+    return asyncio.run(_build(kubeconfig, spec, meanwhile))
 
 
-async def _build(kubeconfig: Path, spec: ClusterSpec) -> World:
+async def _build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object]) -> World:
     async with Client.from_kubeconfig(kubeconfig) as client:
-        for service in services():
-            await client.create(SERVICES, service)
         for deployment in deployments():
             await client.create(DEPLOYMENTS, deployment)
+        await asyncio.gather(*(client.create(SERVICES, service) for service in services()))
+        meanwhile()
         deadline = time.monotonic() + patience(READY_SECONDS)
         while missing := _missing(world := await _world(client, spec)):
             if time.monotonic() > deadline:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import TypeVar
 
-from testbed.packets.capture import RST, Packet, dissect
+from testbed.packets.capture import RST, Packet
 
 T = TypeVar("T")
 
@@ -95,4 +95,6 @@ def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 @lru_cache(maxsize=4096)
 def read(data: bytes) -> Packet:
     """The packet; the same one is often seen in several namespaces, and twice on a bridge."""
+    from testbed.packets.dissection import dissect
+
     return dissect(data)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -94,12 +95,16 @@ def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
     cluster = bring_up(resolve(wishes, plan.modes), progress=progress)
     try:
         progress("Pods and Services")
-        world = scene.build(cluster.kubeconfig, cluster.spec)
+        world = scene.build(cluster.kubeconfig, cluster.spec, _prepare_reading)
         _prepare(cluster)
         with Stage(world, _places(cluster, world)) as stage:
             yield cluster, stage
     finally:
         cluster.state.destroy()
+
+
+def _prepare_reading() -> None:
+    importlib.import_module("testbed.packets.dissection")
 
 
 def _in_mode(
@@ -121,10 +126,12 @@ def _in_mode(
     if unsettled:
         progress(f"{mode}: the rules are not in: {unsettled[0]} and {len(unsettled) - 1} others do not work")
     seconds = HURRY_SECONDS if unsettled else ANSWER_SECONDS
-    yield from stage.verdicts(mode, plan.cases, seconds=seconds)
-    if plan.live:
-        found = Live(cluster, stage, mode, plan.command).verdicts()
-        yield from (verdict for verdict in found if verdict.case in plan.live)
+    with closing(Live(cluster, stage, mode, plan.command)) as live:
+        if plan.live:
+            live.begin()
+        yield from stage.verdicts(mode, plan.cases, seconds=seconds)
+        if plan.live:
+            yield from (verdict for verdict in live.verdicts() if verdict.case in plan.live)
 
 
 def _leftovers(machine: Machine, former: str, mode: str) -> Verdict:

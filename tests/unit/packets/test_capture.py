@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
-from testbed.packets.capture import ETH_P_IP, RST, Instruction, dissect, mark_filter, port_filter
+from testbed.packets.capture import ETH_P_IP, RST, Instruction, mark_filter, port_filter
+from testbed.packets.dissection import dissect
 
 
 def test_tcp() -> None:
