@@ -10,12 +10,15 @@ from urllib.parse import unquote
 import orjson
 
 from testbed.api import protobuf, selectors, twins
+from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
+from testbed.api.schema import Type, of_kind
 from testbed.api.selectors import Requirement
 from testbed.api.status import bad_request, method_not_allowed, unsupported_media_type
 from testbed.api.store import Key, Record
 from testbed.api.table import Form
+from testbed.model.resources import Resource
 
 Object = dict[str, Any]
 
@@ -60,6 +63,16 @@ class Call:
         if asked not in ("", "All"):
             raise bad_request(f'dryRun: Unsupported value: "{asked}": supported values: "All"')
         return asked == "All"
+
+    @property
+    def spoken(self) -> Resource:
+        """The kind of the objects that come and go: the target's, or that of its subresource."""
+        return SUBRESOURCES.get(self.target.subresource, (None, ()))[0] or self.target.kind.resource
+
+    @property
+    def type(self) -> Type:
+        """The fields that they have."""
+        return of_kind(self.spoken.group, self.spoken.kind)
 
     def document(self) -> Object:
         """The object in the body. Raises StatusError 400, 415."""
@@ -131,8 +144,9 @@ def decode(body: bytes, content_type: str) -> Any:
         import yaml
 
         try:
-            return yaml.load(body, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError as error:
+            value = yaml.load(body, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+        except (yaml.YAMLError, orjson.JSONEncodeError, ValueError, RecursionError) as error:
             raise bad_request(f"error parsing YAML: {' '.join(str(error).split())}") from None
     raise unsupported_media_type(content_type, _BODY_TYPES)
 

@@ -38,6 +38,10 @@ SUBRESOURCES: dict[str, tuple[Resource | None, tuple[str, ...]]] = {
 }
 
 
+STREAMS = ("exec", "log", "portforward")
+"""The subresources that speak no objects."""
+
+
 def group_versions() -> dict[str, list[str]]:
     """Every group and its versions, the core group ("") first."""
     found: dict[str, list[str]] = {}

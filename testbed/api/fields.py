@@ -1,8 +1,11 @@
-"""`fieldValidation`: Strict refuses unknown fields, Warn (also when nothing is said) tells of them."""
+"""What a request would store, held against the table of fields.
+
+A value of the wrong type is refused. A field that the kind has not is dropped; `fieldValidation` says
+whether the caller is told (Warn, also when nothing is said) or refused (Strict).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from testbed.api import schema
@@ -15,30 +18,31 @@ Object = dict[str, Any]
 LEVELS = ("Ignore", "Strict", "Warn")
 
 
-def check(call: Call, obj: Object, forgiven: Sequence[str] = ()) -> None:
-    """Judge what a request would store. Raises StatusError 400, or adds to the call's warnings."""
+def check(call: Call, obj: Object) -> Object:
+    """The object without what its kind has not. Raises StatusError 400, or adds to the call's warnings."""
     level = call.query.get("fieldValidation") or "Warn"
     if level not in LEVELS:
         known = ", ".join(f'"{each}"' for each in LEVELS)
         raise bad_request(f'fieldValidation: Unsupported value: "{level}": supported values: {known}')
-    if level == "Ignore" or call.target.subresource:
-        return
-    resource = call.target.kind.resource
-    told = [f'unknown field "{each}"' for each in schema.unknown(resource.kind, obj) if each not in forgiven]
+    spoken = call.spoken
+    what = f'{spoken.kind} in version "{spoken.version}" cannot be handled as a {spoken.kind}'
+    try:
+        unknown = schema.conform(call.type, obj)
+    except schema.WrongType as error:
+        raise bad_request(f"{what}: {error}") from None
+    told = [f'unknown field "{each}"' for each in unknown]
     if told and level == "Strict":
-        what = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
         raise bad_request(f"{what}: strict decoding error: {', '.join(told)}")
-    call.warnings.extend(told)
+    if level == "Warn":
+        call.warnings.extend(told)
+    return obj
 
 
-def patched(call: Call, change: Change) -> Change:
-    """The change, checked. What the object had before is not the patch's fault."""
+def checked(call: Call, change: Change) -> Change:
+    """The change, with what it makes checked."""
 
-    def checked(old: Object) -> Object:
-        before = schema.unknown(call.target.kind.resource.kind, old)
+    def apply(old: Object) -> Object:
         new = change(old)
-        if isinstance(new, dict):
-            check(call, new, before)
-        return new
+        return check(call, new) if isinstance(new, dict) else new
 
-    return checked
+    return apply

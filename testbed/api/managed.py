@@ -12,9 +12,11 @@ from typing import Any
 
 import orjson
 
+from testbed.api import fields
 from testbed.api.calls import Call
 from testbed.api.lifecycle import now
-from testbed.api.patch import MERGE_KEYS, SETS
+from testbed.api.patch import KEY_DEFAULTS
+from testbed.api.schema import Type, type_of
 from testbed.api.status import StatusError, bad_request
 
 Object = dict[str, Any]
@@ -24,47 +26,42 @@ Fields = frozenset[Path]
 FIRST = "before-first-apply"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SELF = "."
-_ATOMIC = frozenset({"selector", "nodeSelector", "roleRef"})
 _KEPT_METADATA = ("labels", "annotations", "finalizers", "ownerReferences")
 
 
-def fields_of(obj: Object) -> Fields:
+def fields_of(type: Type, obj: Object) -> Fields:
     """The fields an object sets, besides what identifies it and its status."""
     body = {
         key: value for key, value in obj.items() if key not in ("apiVersion", "kind", "status", "metadata")
     }
     metadata = {key: value for key, value in obj["metadata"].items() if key in _KEPT_METADATA}
-    return frozenset(
-        path for path in _walk({**body, "metadata": metadata}, (), "") if path != ("f:metadata",)
-    )
+    if metadata:
+        body["metadata"] = metadata
+    return frozenset(_walk(type, body, ()))
 
 
-def _walk(value: Any, at: Path, field: str) -> Iterator[Path]:
-    if isinstance(value, dict) and value and field not in _ATOMIC:
-        for name, item in value.items():
-            yield from _walk(item, (*at, f"f:{name}"), name)
-    elif isinstance(value, list) and value and field in SETS:
-        for item in value:
-            yield (*at, f"v:{_json(item)}")
-    elif isinstance(value, list) and (keys := _keys(field, value)):
-        for item in value:
-            place = (*at, _element(item, keys))
-            yield (*place, _SELF)
-            yield from _walk(item, place, "")
-    else:
-        yield at
-
-
-def _keys(field: str, items: list[Any]) -> tuple[str, ...]:
-    """What tells the elements of a list apart; nothing for a list that is one value."""
-    for key in MERGE_KEYS.get(field, ()):
-        if items and all(isinstance(item, dict) and key in item for item in items):
-            return (key, "protocol") if field == "ports" else (key,)
-    return ()
+def _walk(type: Type | None, obj: Object, at: Path) -> Iterator[Path]:
+    for name, value in obj.items():
+        field, place = type.fields.get(name) if type else None, (*at, f"f:{name}")
+        if field is None or field.atomic or not value or not isinstance(value, dict | list):
+            yield place
+        elif field.shape == "map":
+            yield from ((*place, f"f:{key}") for key in value)
+        elif field.shape == "set":
+            yield from ((*place, f"v:{_json(item)}") for item in value)
+        elif isinstance(value, dict) and field.type:
+            yield from _walk(field.type, value, place)
+        elif field.keys and all(isinstance(item, dict) and field.keys[0] in item for item in value):
+            for item in value:
+                element = (*place, _element(item, field.keys))
+                yield (*element, _SELF)
+                yield from _walk(field.type, item, element)
+        else:
+            yield place
 
 
 def _element(item: Object, keys: tuple[str, ...]) -> str:
-    return "k:" + _json({key: item.get(key, "TCP" if key == "protocol" else None) for key in sorted(keys)})
+    return "k:" + _json({key: item.get(key, KEY_DEFAULTS.get(key)) for key in sorted(keys)})
 
 
 def _json(value: Any) -> str:
@@ -160,9 +157,9 @@ def _written(obj: Object, entries: Iterable[Entry]) -> list[Object]:
 class Apply:
     """One apply: `change` makes the new object of the old one, `stamp` its managedFields."""
 
-    def __init__(self, manager: str, config: Object, force: bool) -> None:
-        self.manager, self.config, self.force = manager, config, force
-        self.fields = fields_of(config)
+    def __init__(self, manager: str, type: Type, config: Object, force: bool) -> None:
+        self.manager, self.type, self.config, self.force = manager, type, config, force
+        self.fields = fields_of(type, config)
         self._result: list[Entry] = []
 
     def settle(self, old: Object, merged: Object) -> Object:
@@ -170,7 +167,9 @@ class Apply:
         entries = _entries(old)
         force = self.force
         if not entries:
-            entries = [Entry(FIRST, "Update", fields_of(old), old["metadata"]["creationTimestamp"])]
+            entries = [
+                Entry(FIRST, "Update", fields_of(self.type, old), old["metadata"]["creationTimestamp"])
+            ]
             # What `kubectl apply` set before belongs to who applies it now.
             force = force or LAST_APPLIED in (old["metadata"].get("annotations") or {})
         own = next(
@@ -215,9 +214,10 @@ def applied(call: Call, given: Any) -> Apply:
         raise bad_request(
             "PatchOptions.meta.k8s.io: fieldManager: Required value: is required for apply patch"
         )
+    fields.check(call, given)
     if given["metadata"].get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
-    return Apply(call.manager, given, call.query.get("force") in ("true", "1"))
+    return Apply(call.manager, call.type, given, call.query.get("force") in ("true", "1"))
 
 
 def track(manager: str, old: Object, new: Object) -> None:
@@ -225,7 +225,8 @@ def track(manager: str, old: Object, new: Object) -> None:
     entries = _entries(old)
     if not entries:
         return
-    before, after = fields_of(old), fields_of(new)
+    type = type_of(new)
+    before, after = fields_of(type, old), fields_of(type, new)
     gone = before - after
     changed = frozenset(path for path in after if path not in before or _find(old, path) != _find(new, path))
     own = next((each for each in entries if (each.manager, each.operation) == (manager, "Update")), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from testbed.api.schema import SELF, Field, Type
 from testbed.api.status import StatusError, bad_request
 
 Object = dict[str, Any]
@@ -127,29 +128,8 @@ def _apply(holder: Object, operation: Object) -> None:
 
 # -- strategic merge
 
-MERGE_KEYS: dict[str, tuple[str, ...]] = {
-    # The `patchMergeKey` tags of k8s.io/api by the list's name; the first key that its elements have is used.
-    "containers": ("name",),
-    "initContainers": ("name",),
-    "ephemeralContainers": ("name",),
-    "volumes": ("name",),
-    "env": ("name",),
-    "volumeMounts": ("mountPath",),
-    "volumeDevices": ("devicePath",),
-    "imagePullSecrets": ("name",),
-    "hostAliases": ("ip",),
-    "topologySpreadConstraints": ("topologyKey",),
-    "ports": ("containerPort", "port"),
-    "conditions": ("type",),
-    "addresses": ("type",),
-    "ownerReferences": ("uid",),
-    "secrets": ("name",),
-    "podIPs": ("ip",),
-    "hostIPs": ("ip",),
-    "resourceClaims": ("name",),
-}
-SETS = frozenset({"finalizers"})
-"""Lists of plain values that merge as sets."""
+KEY_DEFAULTS = {"protocol": "TCP"}
+"""What a key of a list's elements is when it is left out."""
 _ORDER, _DROP = "$setElementOrder/", "$deleteFromPrimitiveList/"
 
 
@@ -157,20 +137,19 @@ def _is_directive(key: str) -> bool:
     return key in ("$patch", "$retainKeys") or key.startswith((_ORDER, _DROP))
 
 
-def strategic(target: Any, patch: Any, field: str = "") -> Any:
+def strategic(type: Type | None, target: Object, patch: Any) -> Any:
     """Merge by the rules of strategic merge: lists by their merge key, and the `$patch` directives."""
-    if isinstance(patch, dict):
-        return _strategic_object(target if isinstance(target, dict) else {}, patch)
-    if isinstance(patch, list) and isinstance(target, list):
-        if field in SETS:
-            return [*target, *(item for item in patch if item not in target)]
-        key = _merge_key(field, patch)
-        if key:
-            return _strategic_list(target, patch, key)
-    return _without_directives(patch)
+    if not isinstance(patch, dict):
+        raise bad_request("the patch is not an object")
+    return _object(type, target, patch, apply=False)
 
 
-def _strategic_object(target: Object, patch: Object) -> Any:
+def apply(type: Type, target: Object, config: Object) -> Any:
+    """Merge an applied configuration: lists by their keys, what is atomic as one."""
+    return _object(type, target, config, apply=True)
+
+
+def _object(type: Type | None, target: Object, patch: Object, *, apply: bool) -> Any:
     directive = patch.get("$patch")
     if directive == "replace":
         return {key: value for key, value in patch.items() if key != "$patch"}
@@ -186,7 +165,8 @@ def _strategic_object(target: Object, patch: Object) -> Any:
         elif value is None:
             target.pop(key, None)
         else:
-            target[key] = strategic(target.get(key), value, key)
+            field = type.fields.get(key) if type else None
+            target[key] = _value(field, target.get(key), value, apply=apply)
     for key, value in patch.items():
         if key.startswith(_ORDER):
             _reorder(target, key.split("/", 1)[1], value)
@@ -195,43 +175,51 @@ def _strategic_object(target: Object, patch: Object) -> Any:
     return target
 
 
-def _merge_key(field: str, patch: list[Any]) -> str:
-    """The key that elements of this list are told apart by, or "" for a list that is replaced whole."""
+def _value(field: Field | None, target: Any, patch: Any, *, apply: bool) -> Any:
+    if isinstance(patch, dict) and not (apply and field and field.atomic):
+        inner = field.type if field and not field.shape else None
+        return _object(inner, target if isinstance(target, dict) else {}, patch, apply=apply)
+    if isinstance(patch, list) and isinstance(target, list) and field:
+        if (field.shape == "set") if apply else field.merge_key == SELF:
+            return [*target, *(item for item in patch if item not in target)]
+        keys = field.keys
+        if not apply:
+            defaulted = [key for key in field.keys if key in KEY_DEFAULTS]
+            keys = (field.merge_key, *defaulted) if field.merge_key else ()
+        if keys:
+            return _list(field, target, patch, keys, apply=apply)
+    return _without_directives(patch)
+
+
+def _list(
+    field: Field, target: list[Any], patch: list[Any], keys: tuple[str, ...], *, apply: bool
+) -> list[Any]:
     if not all(isinstance(item, dict) for item in patch):
-        return ""
-    for key in MERGE_KEYS.get(field, ()):
-        if any(key in item for item in patch):
-            return key
-    only_directives = patch and all("$patch" in item for item in patch)
-    return MERGE_KEYS.get(field, ("",))[0] if only_directives else ""
-
-
-def _strategic_list(target: list[Any], patch: list[Any], key: str) -> list[Any]:
+        raise bad_request(f"the elements of {field.name} are objects")
     if any(item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if item.get("$patch") != "replace"]
     result = list(target)
     for item in patch:
-        if key not in item:
-            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
-        at = _element(result, item, key)
+        if keys[0] not in item:
+            raise bad_request(f"map: {item} does not contain declared merge key: {keys[0]}")
+        found = [at for at, each in enumerate(result) if same_element(each, item, keys)]
         if item.get("$patch") == "delete":
-            result = [each for each in result if not _same(each, item, key)]
-        elif at is None:
-            result.append(_without_directives(item))
+            result = [each for at, each in enumerate(result) if at not in found]
+        elif found:
+            result[found[0]] = _object(field.type, result[found[0]], item, apply=apply)
         else:
-            result[at] = strategic(result[at], item)
+            result.append(_without_directives(item))
     return result
 
 
-def _element(items: list[Any], wanted: Object, key: str) -> int | None:
-    return next((at for at, item in enumerate(items) if _same(item, wanted, key)), None)
+def same_element(item: Any, wanted: Object, keys: tuple[str, ...]) -> bool:
+    """Whether two elements are one by their keys, as far as `wanted` has them.
 
-
-def _same(item: Any, wanted: Object, key: str) -> bool:
-    """Ports with one number and two protocols are two, though upstream's merge key is the number."""
-    if not isinstance(item, dict) or item.get(key) != wanted.get(key):
-        return False
-    return "protocol" not in wanted or item.get("protocol", "TCP") == wanted["protocol"]
+    Ports with one number and two protocols are two, though upstream's merge key is the number.
+    """
+    return isinstance(item, dict) and all(
+        item.get(key, KEY_DEFAULTS.get(key)) == wanted[key] for key in keys if key in wanted
+    )
 
 
 def _reorder(target: Object, field: str, order: list[Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from testbed.api import discovery, openapi
+from testbed.api import discovery, openapi, openapi_v2
 from testbed.api.status import StatusError, no_such_path
 from testbed.api.table import PLAIN, Form, negotiate
 
@@ -74,9 +74,7 @@ def _aggregated(root: str, form: Form) -> web.Response:
 
 
 def _openapi_v2(accept: str) -> web.Response:
-    """kubectl reads this in protobuf only."""
+    """client-go reads this in protobuf only."""
     if "proto-openapi" in accept:
-        return web.Response(
-            body=openapi.V2_EMPTY_PROTOBUF, headers={"Content-Type": openapi.V2_PROTOBUF_TYPE}
-        )
+        return web.Response(body=openapi_v2.encoded(), headers={"Content-Type": openapi_v2.CONTENT_TYPE})
     return web.Response(body=orjson.dumps(openapi.v2()), content_type="application/json")

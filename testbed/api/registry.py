@@ -33,7 +33,7 @@ class Kind:
     `defaults` fills in an object, `validate` judges it beside its old version (None on create). `fields` are
     the paths that field selectors may use besides name and namespace. `spec` kinds count changes in
     metadata.generation; `status` kinds have a status subresource, and a create starts with `first_status`
-    (None: the creator's own status is kept). `atomic` names lists that a strategic merge replaces whole.
+    (None: the creator's own status is kept).
     A kind that can only be created is a question: it is answered, not stored.
     `stored_as`: the kind whose objects these are, in other words; `renames` says which field is called what.
     """
@@ -49,7 +49,6 @@ class Kind:
     first_status: Mapping[str, Any] | None = field(default_factory=dict)
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = VERBS
-    atomic: tuple[str, ...] = ()
     stored_as: Resource | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
 
@@ -116,7 +115,6 @@ KINDS: tuple[Kind, ...] = (
         cluster.slice_defaults,
         cluster.slice_errors,
         spec=True,
-        atomic=("endpoints", "ports"),
     ),
     Kind(
         resources.NODES,

@@ -35,23 +35,12 @@ PAGE_LIFETIME = 300.0
 """Seconds for which the rest of a list that was read in part is kept."""
 MOST_PAGES = 256
 _APPLY = "application/apply-patch+yaml"
-_PATCHES: dict[str, Callable[[Kind, Object, Any], Any]] = {
-    "application/json-patch+json": lambda kind, obj, given: patch.json_patch(obj, given),
-    "application/merge-patch+json": lambda kind, obj, given: patch.merge(obj, given),
-    "application/strategic-merge-patch+json": lambda kind, obj, given: _strategic(kind, obj, given),
-    _APPLY: lambda kind, obj, given: _strategic(kind, obj, given),
+_PATCHES: dict[str, Callable[[Call, Object, Any], Any]] = {
+    "application/json-patch+json": lambda call, obj, given: patch.json_patch(obj, given),
+    "application/merge-patch+json": lambda call, obj, given: patch.merge(obj, given),
+    "application/strategic-merge-patch+json": lambda call, obj, given: patch.strategic(call.type, obj, given),
+    _APPLY: lambda call, obj, given: patch.apply(call.type, obj, given),
 }
-
-
-def _strategic(kind: Kind, obj: Object, given: Any) -> Any:
-    if not isinstance(given, dict):
-        raise bad_request("the patch is not an object")
-    for name in kind.atomic:
-        if given.get(name) is not None:
-            obj[name] = given[name]
-    return patch.strategic(
-        obj, {key: value for key, value in given.items() if key not in kind.atomic or value is None}
-    )
 
 
 class Verbs:
@@ -151,8 +140,8 @@ class Verbs:
     # -- writing
 
     async def _create(self, call: Call) -> Answer:
-        target, obj = call.target, twins.inward(call.target.kind, call.document())
-        fields.check(call, obj)
+        target = call.target
+        obj = twins.inward(target.kind, fields.check(call, call.document()))
         if target.subresource == "binding":
             await self.objects.update(
                 target.kind, target.key, bind(obj), part="binding", dry_run=call.dry_run
@@ -173,8 +162,7 @@ class Verbs:
     async def _update(self, call: Call) -> Answer:
         if not call.target.name:
             raise method_not_allowed()
-        obj = call.document()
-        fields.check(call, obj)
+        obj = fields.check(call, call.document())
         return await self._change(call, lambda old: obj)
 
     async def _patch(self, call: Call) -> Answer:
@@ -186,8 +174,7 @@ class Verbs:
         given = decode(call.body, call.content_type)
         if call.content_type == _APPLY:
             return await self._apply(call, given)
-        kind = call.target.kind
-        return await self._change(call, fields.patched(call, lambda old: apply(kind, old, given)))
+        return await self._change(call, fields.checked(call, lambda old: apply(call, old, given)))
 
     async def _apply(self, call: Call, given: Any) -> Answer:
         """Server-side apply: create what is not there, else merge, conflicts and all."""
@@ -195,7 +182,6 @@ class Verbs:
         apply = managed.applied(call, given)
         given["metadata"].setdefault("name", key[1])
         if not self.store.latest(kind.id, key):
-            fields.check(call, given)
             stored = twins.inward(call.target.kind, given)
             data = await self.objects.create(
                 kind, key[0], stored, dry_run=call.dry_run, stamp=apply.stamp_first
@@ -204,10 +190,10 @@ class Verbs:
 
         def change(old: Object) -> Object:
             pristine: Object = orjson.loads(orjson.dumps(old))
-            merged: Object = _strategic(kind, old, given)
+            merged: Object = patch.apply(call.type, old, given)
             return apply.settle(pristine, merged)
 
-        return await self._change(call, fields.patched(call, change), apply.stamp)
+        return await self._change(call, change, apply.stamp)
 
     async def _change(self, call: Call, change: Change, stamp: Stamp | None = None) -> Answer:
         kind, key, part = call.target.kind, call.target.key, call.target.subresource

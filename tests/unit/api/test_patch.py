@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.api import patch
+from testbed.api.schema import TYPES, Type
 from testbed.api.status import StatusError
 
 SCALARS = st.one_of(st.booleans(), st.integers(), st.text(max_size=5))
@@ -106,6 +107,24 @@ def test_json_patches_that_do_not_apply_are_refused(operation: Any, code: int) -
     assert refusal.value.code == code
 
 
+MIXED = Type(
+    "Mixed",
+    {
+        name: field
+        for each in (
+            "core.PodSpec",
+            "core.Container",
+            "core.ServiceSpec",
+            "meta.ObjectMeta",
+            "apps.DeploymentSpec",
+        )
+        for name, field in TYPES[each].fields.items()
+    },
+    "",
+)
+"""A type with the lists of several, each under its own name."""
+
+
 @pytest.mark.parametrize(
     ("target", "change", "expected"),
     [
@@ -171,11 +190,11 @@ def test_json_patches_that_do_not_apply_are_refused(operation: Any, code: int) -
 )
 @pytest.mark.feature("C2")
 def test_strategic_merge(target: Any, change: Any, expected: Any) -> None:
-    assert patch.strategic(target, change) == expected
+    assert patch.strategic(MIXED, target, change) == expected
 
 
 @given(OBJECTS, OBJECTS)
 def test_strategic_merge_with_plain_lists_is_a_merge_patch(old: Any, new: Any) -> None:
     """Where no list has a merge key, the two agree."""
     change = difference(old, new)
-    assert patch.strategic(json.loads(json.dumps(old)), change) == new
+    assert patch.strategic(None, json.loads(json.dumps(old)), change) == new

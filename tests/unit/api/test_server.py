@@ -119,7 +119,7 @@ JSON = {"Content-Type": "application/json"}
         ("POST", MAPS, b'{"metadata":{"name":"a","namespace":"b"}}', JSON, 400, "BadRequest"),
         ("POST", MAPS, b'{"metadata":{"name":"a","resourceVersion":"1"}}', JSON, 400, "BadRequest"),
         ("POST", MAPS, b'{"metadata":{}}', JSON, 422, "Invalid"),
-        ("POST", MAPS, b'{"metadata":{"name":"a","labels":{"k":1}}}', JSON, 422, "Invalid"),
+        ("POST", MAPS, b'{"metadata":{"name":"a","labels":{"k":1}}}', JSON, 400, "BadRequest"),
         ("POST", MAPS, b"x" * (4 << 20), JSON, 413, "RequestEntityTooLarge"),
         ("POST", f"{MAPS}?dryRun=Some", b'{"metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
         ("POST", CONFIG_MAPS.path(), b'{"metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
