@@ -3,6 +3,8 @@
 testbed exec client -- curl -s node01:30080
 testbed exec node/node01 -- iptables -t nat -L KUBE-SERVICES
 testbed exec pod/default/nginx-5b7f8d-x2x4q -- cat /etc/hostname
+
+kubectl works there too: KUBECONFIG is one with the address that the API server has inside the cluster.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from testbed.lab.cluster import Cluster
+    from testbed.lab.cluster import INSIDE_KUBECONFIG, Cluster
 
     cluster = Cluster.open(args.name)
     words = (args.words[1:] if args.words[:1] == ["--"] else args.words) or SHELL
     command = _command(cluster, args.target, words)
+    os.environ["KUBECONFIG"] = str(cluster.state.path / INSIDE_KUBECONFIG)
     os.execvp(command[0], command)
 
 
