@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kubeconfig", default="", metavar="FILE", help="how to reach the API server")
     add("--hostname-override", default="", metavar="NODE", help="this node's name; default: the host name")
     add("--proxy-mode", default=DEFAULT, metavar="MODE", help=f"{', '.join(NAMES)}; default {DEFAULT}")
+    add(
+        "--userspace-engine",
+        choices=("builtin", "haproxy"),
+        default="builtin",
+        help="userspace: what carries TCP; haproxy is --proxy-mode userspace-haproxy; default builtin",
+    )
     add("--cluster-cidr", default="", metavar="CIDR", help="the Pods' range; other sources are masqueraded")
     add("--masquerade-all", action="store_true", help="masquerade all traffic to cluster IPs")
     add("--nodeport-addresses", default="", metavar="CIDR,…", help="where node ports answer; default: all")
@@ -62,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     _log_as_klog(args.verbose)
     if args.cleanup:
         return _cleanup()
+    if args.proxy_mode == "userspace" and args.userspace_engine == "haproxy":
+        args.proxy_mode = "userspace-haproxy"
     if args.proxy_mode not in NAMES:
         raise UsageError(f"--proxy-mode {args.proxy_mode!r} is unknown; choose one of {', '.join(NAMES)}")
     if not args.kubeconfig:

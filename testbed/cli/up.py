@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--nodes", type=int, metavar="K", help="number of nodes besides the control plane (2)"
     )
     parser.add_argument(
-        "--proxy-mode", metavar="M", help="iptables (default), ipvs, nftables, userspace or none"
+        "--proxy-mode",
+        metavar="M",
+        help="iptables (default), ipvs, nftables, userspace, userspace-haproxy or none",
     )
     parser.add_argument("--cluster-cidr", metavar="CIDR", help="Pod range (10.244.0.0/16)")
     parser.add_argument(

@@ -71,14 +71,16 @@ def _refused_at_once(world: World, flow: Flow, outcome: Outcome) -> Outcome | No
     return Outcome(Fate.PORT_UNREACHABLE) if inside and outcome.fate is Fate.SILENCE else None
 
 
+USERSPACE = ("userspace", "userspace-haproxy")
+
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
-        ("userspace",),
+        USERSPACE,
         "the proxy opens a connection of its own, so the backend always sees the node",
         _from_the_node,
     ),
     Deviation(
-        ("iptables", "userspace"),
+        ("iptables", *USERSPACE),
         "KUBE-EXTERNAL-SERVICES refuses in INPUT and FORWARD: what a node itself sends goes its way",
         _unrefused,
     ),
@@ -117,9 +119,10 @@ LINGER_SECONDS = {"ipvs": 60.0}
 IPVS persistence template ends while connections of it linger, it is set for 60 s more (ip_vs_conn_expire)."""
 
 LIVE_DEVIATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
-    ("userspace", "kept/restart/tcp"): (
+    (mode, "kept/restart/tcp"): (
         "every one closed",
         "the proxy itself carries the connections, and they end with it",
-    ),
+    )
+    for mode in USERSPACE
 }
 """The same for live cases: what is seen instead, and why, by mode and case."""

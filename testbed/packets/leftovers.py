@@ -24,6 +24,7 @@ class Trace:
 
 
 CHAINS = ("iptables-save",)
+_PORTALS = Trace(CHAINS, r"^:KUBE-(?:PORTALS|NODEPORT)-\w+")
 
 TRACES: dict[str, tuple[Trace, ...]] = {
     "iptables": (Trace(CHAINS, r"^:KUBE-(?:SVC|SVL|SEP|EXT|FW)-\w+"),),
@@ -33,26 +34,28 @@ TRACES: dict[str, tuple[Trace, ...]] = {
         Trace(("ipset", "list", "-name"), r"^KUBE-\S+"),
     ),
     "nftables": (Trace(("nft", "list", "tables"), r"\bkube-proxy\b"),),
-    "userspace": (Trace(CHAINS, r"^:KUBE-(?:PORTALS|NODEPORT)-\w+"),),
+    "userspace": (_PORTALS,),
+    "userspace-haproxy": (_PORTALS, Trace(("ps", "-e", "-o", "comm"), r"^haproxy$")),
 }
 """By mode. The chains that several modes use, KUBE-SERVICES and KUBE-NODEPORTS say, are nobody's trace."""
 
 
-def found(mode: str, run: Run) -> list[str]:
-    """What is there of `mode`, as it shows itself."""
+def found(mode: str, run: Run, successor: str = "") -> list[str]:
+    """What is there of `mode`, as it shows itself; but for what `successor` has too."""
     return [
         match.group(0).lstrip(":")
         for trace in TRACES.get(mode, ())
+        if trace not in TRACES.get(successor, ())
         for match in re.finditer(trace.pattern, run(trace.command), re.MULTILINE)
     ]
 
 
-def remaining(mode: str, run: Run) -> list[str]:
+def remaining(mode: str, run: Run, successor: str) -> list[str]:
     """What is still there of `mode` after its successor had time to clean up."""
     left: list[str] = []
 
     def gone() -> bool:
-        left[:] = found(mode, run)
+        left[:] = found(mode, run, successor)
         return not left
 
     until(gone, SECONDS, pause=0.2)

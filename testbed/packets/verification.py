@@ -135,7 +135,7 @@ def _in_mode(
 
 
 def _leftovers(machine: Machine, former: str, mode: str) -> Verdict:
-    left = leftovers.remaining(former, lambda argv: _output(machine, argv))
+    left = leftovers.remaining(former, lambda argv: _output(machine, argv), mode)
     seen = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5) if left else "nothing"
     name = f"{LEFTOVERS}/{former}/{machine.name}"
     verdict = FAILED if left else PASSED

@@ -6,9 +6,12 @@ client 172.30.0.250 ── 172.30.0.11 node ── pod a 10.244.1.2, pod b 10.24
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,8 +58,6 @@ class Proxy:
 
     @classmethod
     def start(cls, name: str, path: str = "", options: ProxyOptions = OPTIONS) -> str:
-        import os
-
         if path:
             os.environ["PATH"] = f"{path}:{os.environ['PATH']}"
         cls.mode, cls.conntrack = mode_class(name)(options), Reconciler()
@@ -74,8 +75,10 @@ class Proxy:
         plane = getattr(cls.mode, "_plane", None)
         if plane is None:
             return False
-        plane._process.kill()
-        plane._process.wait()
+        os.kill(plane.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while cls.healthy() and time.monotonic() < deadline:
+            pass
         return not cls.healthy()
 
     @classmethod

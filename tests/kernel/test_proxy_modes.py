@@ -46,12 +46,13 @@ class Running:
         "nftables-nft",
         "userspace-nft",
         "userspace-legacy",
+        "userspace-haproxy-nft",
         pytest.param("ipvs-nft", marks=pytest.mark.needs("ip_vs")),
     ],
     scope="module",
 )
 def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    mode, _, variant = request.param.partition("-")
+    mode, _, variant = request.param.rpartition("-")
     with scene() as made:
         path = variant_path(tmp_path_factory.mktemp(request.param), variant)
         made.at["node"].call(Proxy.start, mode, path)
@@ -71,7 +72,7 @@ def running(proxied: Running) -> Running:
 def test_sources_and_backends(running: Running, protocol: Protocol) -> None:
     running.sync(snapshot(service("a", "b", protocol=protocol)))
     asks = running.scene.answers
-    own = running.mode != "userspace"
+    own = not running.mode.startswith("userspace")
     client_seen = {NODE, "10.244.1.1"}
     for source, ip, port in (("client", NODE, NODE_PORT), ("client", VIP, PORT), ("node", VIP, PORT)):
         seen = asks(source, ip, port, protocol)
@@ -113,7 +114,7 @@ def test_a_data_plane_that_dies_is_replaced(running: Running) -> None:
     node = running.scene.at["node"]
     running.sync(snapshot(service("a")))
     killed = node.call(Proxy.kill_data_plane)
-    assert killed == (running.mode == "userspace")
+    assert killed == running.mode.startswith("userspace")
     running.sync(snapshot(service("a")))
     assert node.call(Proxy.healthy)
     assert running.scene.ask("client", NODE, NODE_PORT).split()[0] == "a"
@@ -131,7 +132,9 @@ def test_affinity_keeps_a_client_with_its_backend(running: Running) -> None:
 def test_policy_local_keeps_the_source(running: Running) -> None:
     running.sync(snapshot(service("a", "b", external_local=True)))
     seen = running.scene.answers("client", NODE, NODE_PORT)
-    kept = "10.244.1.1" if running.mode == "userspace" else CLIENT  # a userspace proxy is the client itself
+    kept = (
+        "10.244.1.1" if running.mode.startswith("userspace") else CLIENT
+    )  # a userspace proxy is the client itself
     assert seen == {f"a {kept}", f"b {kept}"}
     running.sync(snapshot(nobody_here(service("a", "b"))))
     assert running.scene.answers("client", NODE, NODE_PORT, times=1) == {"silence"}

@@ -6,15 +6,14 @@ It ends when the other side of that socket goes.
 from __future__ import annotations
 
 import gc
-import resource
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import setproctitle
 
 from testbed.proxy.dataplane.control import Change, Done, Key, receive, send
+from testbed.proxy.dataplane.limits import raise_limits
 from testbed.proxy.dataplane.reactor import IN, Reactor
 from testbed.proxy.dataplane.tcp import TcpListener, TcpProxy
 from testbed.proxy.dataplane.udp import UdpListener
@@ -76,19 +75,6 @@ class DataPlane:
             self._expire_at = now + EXPIRY
             for listener in self._listeners.values():
                 listener.expire(now)
-
-
-def raise_limits() -> None:
-    """As many descriptors as the kernel grants: one a Service port, two to four a connection."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = int(Path("/proc/sys/fs/nr_open").read_text())
-    for limit in ((most, most), (hard, hard)):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-            return
-        except (OSError, ValueError):
-            continue
-    raise SystemExit(f"cannot raise the limit of open files from {soft}")
 
 
 def main() -> None:

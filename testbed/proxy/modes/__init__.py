@@ -12,6 +12,7 @@ _MODES = {
     "ipvs": ("ipvs", "IpvsMode"),
     "nftables": ("nftables", "Nftables"),
     "userspace": ("userspace", "Userspace"),
+    "userspace-haproxy": ("userspace_haproxy", "UserspaceHaproxy"),
 }
 
 KERNEL_FEATURE = {"ipvs": "ip_vs", "nftables": "nf_tables"}

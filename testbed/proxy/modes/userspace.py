@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
 from testbed.errors import TestbedError
 from testbed.kernel.xtables import Xtables
@@ -35,6 +36,22 @@ class Served:
     refusals: list[ServiceRules]
 
 
+class DataPlane(Interface):
+    """Something that listens, as the agent sees it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def change(self, change: Change) -> Done:
+        """Raises TestbedError when it does not happen."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Plane:
     """The data plane process as the agent sees it. It ends with the agent, since its channel closes."""
 
@@ -47,7 +64,10 @@ class Plane:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self.pid = self._process.pid
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -85,10 +105,14 @@ class Userspace(Mode[Served]):
     def start(self) -> str:
         xtables = Xtables()
         self._rules = rule_set(xtables)
-        self._plane = Plane(self.options)
+        self._plane = self.data_plane()
         self._listeners: dict[Key, Listener] = {}
         self._ports: dict[Key, int] = {}
         return f"{xtables.version}, data plane is pid {self._plane.pid}"
+
+    def data_plane(self) -> DataPlane:
+        """What carries the bytes, started anew."""
+        return Plane(self.options)
 
     def render(self, snapshot: Snapshot) -> Served:
         listeners = {}
@@ -106,7 +130,7 @@ class Userspace(Mode[Served]):
         if not self._plane.alive:
             log.error("The data plane (pid %d) has ended, starting another", self._plane.pid)
             self._plane.close()
-            self._plane = Plane(self.options)
+            self._plane = self.data_plane()
             self._listeners, self._ports = {}, {}
         serve = {name: one for name, one in state.listeners.items() if self._listeners.get(name) != one}
         gone = tuple(self._listeners.keys() - state.listeners.keys())

@@ -23,12 +23,14 @@ PRINTED = {
     "ip": "1: lo: <LOOPBACK,UP>\n3: kube-ipvs0: <BROADCAST,NOARP>\n",
     "ipset": "KUBE-CLUSTER-IP\nOTHER\n",
     "nft": "table ip nat\ntable ip kube-proxy\n",
+    "ps": "COMMAND\ninit\nhaproxy\nhaproxy-wrapper\n",
 }
 EXPECTED = {
     "iptables": ["KUBE-SEP-AAAA"],
     "ipvs": ["TCP  0A600001:01BB", "kube-ipvs0", "KUBE-CLUSTER-IP"],
     "nftables": ["kube-proxy"],
     "userspace": [],
+    "userspace-haproxy": ["haproxy"],
 }
 
 
@@ -53,3 +55,8 @@ def test_userspace_chains_are_told_from_those_that_modes_share() -> None:
     text = ":KUBE-PORTALS-CONTAINER - [0:0]\n:KUBE-NODEPORT-HOST - [0:0]\n:KUBE-NODEPORTS - [0:0]\n"
     assert found("userspace", lambda _: text) == ["KUBE-PORTALS-CONTAINER", "KUBE-NODEPORT-HOST"]
     assert found("iptables", lambda _: text) == []
+
+
+def test_what_the_successor_has_too_is_not_left_over() -> None:
+    text = ":KUBE-PORTALS-CONTAINER - [0:0]\n"
+    assert found("userspace-haproxy", lambda _: text, "userspace") == []

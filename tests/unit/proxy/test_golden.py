@@ -61,13 +61,18 @@ def userspace() -> str:
     return "\n".join(lines) + "\n" + written(redirects(SNAPSHOT, ports, refusals, OPTIONS))
 
 
+def held_by_golden(name: str, found: str) -> None:
+    """`found` is what stands in golden/NAME.txt."""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("TESTBED_UPDATE_GOLDEN"):
+        path.write_text(found)
+    assert found == path.read_text()
+
+
 @pytest.mark.parametrize("mode", [iptables, ipvs, nftables, userspace])
 @pytest.mark.feature("A16", "A17", "A18")
 def test_rules(mode: Callable[[], str]) -> None:
-    path = GOLDEN / f"{mode.__name__}.txt"
-    if os.environ.get("TESTBED_UPDATE_GOLDEN"):
-        path.write_text(mode())
-    assert mode() == path.read_text()
+    held_by_golden(mode.__name__, mode())
 
 
 @pytest.mark.parametrize("mode", [iptables, ipvs, userspace])
