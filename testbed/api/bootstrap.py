@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import orjson
@@ -12,6 +11,7 @@ from testbed.api import roles
 from testbed.api.lifecycle import now
 from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
+from testbed.model.families import Address
 from testbed.model.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICE_CIDRS, SERVICES, Resource
 
 Object = dict[str, Any]
@@ -22,21 +22,21 @@ SERVICE_PORT = 443
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
 
-async def ensure(objects: Objects, advertised: IPv4Address | IPv6Address, port: int) -> None:
+async def ensure(objects: Objects, advertised: Address, port: int) -> None:
     """Make what is missing, and point the `kubernetes` Service at the address and port advertised."""
     for name in SYSTEM_NAMESPACES:
         await _ensure(objects, NAMESPACES, "", {"metadata": {"name": name}})
     ready = {"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now()}
     service_cidr = {
         "metadata": {"name": NAME},
-        "spec": {"cidrs": [str(objects.addresses.network)]},
+        "spec": {"cidrs": list(map(str, objects.addresses.networks))},
         "status": {"conditions": [{**ready, "message": "Kubernetes Service CIDR is ready"}]},
     }
     await _ensure(objects, SERVICE_CIDRS, "", service_cidr)
     for plural, obj in roles.objects():
         await _ensure(objects, BY_ID[f"{plural}.rbac.authorization.k8s.io"].resource, "", obj)
     service_port = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": port}
-    first = str(objects.addresses.network[1])
+    first = str(objects.addresses.networks[0][1])
     service = {
         "metadata": {"name": NAME, "labels": _LABELS},
         "spec": {"clusterIP": first, "ports": [service_port], "type": "ClusterIP"},

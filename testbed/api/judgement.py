@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.api import rules, services
+from testbed.api import dual_stack, rules, services
 from testbed.api.registry import Kind
 from testbed.api.status import bad_request, invalid
 from testbed.model.resources import SERVICES
@@ -43,6 +43,8 @@ def judge(kind: Kind, obj: Object, old: Object | None) -> None:
     """Fill in defaults and validate. An object of the wrong shape is a bad request, not a crash."""
     name = str(obj["metadata"].get("name") or "")
     try:
+        if old and kind.resource is SERVICES:
+            dual_stack.link(obj.setdefault("spec", {}), old["spec"])
         kind.defaults(obj)
         if old and kind.resource is SERVICES:
             services.carry_over(obj, old)

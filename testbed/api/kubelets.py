@@ -48,7 +48,7 @@ class Kubelets:
             raise bad_request(told)
         node = self._objects.find(BY_ID[NODES.qualified], ("", name)).decode()
         status = node.get("status") or {}
-        addresses = {each["type"]: each["address"] for each in status.get("addresses") or ()}
+        addresses = {each["type"]: each["address"] for each in reversed(status.get("addresses") or ())}
         host = addresses.get("InternalIP") or addresses.get("Hostname") or name
         port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port", KUBELET_PORT)
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -12,7 +12,6 @@ from asyncio import AbstractEventLoop
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,9 @@ from testbed.api.traffic import MUTATING, READ_ONLY, Traffic
 from testbed.api.verbs import Verbs
 from testbed.api.watching import Watches
 from testbed.errors import UsageError
+from testbed.model.families import Address, Network
 from testbed.model.resources import PODS
-from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDR, PortRange
+from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDRS, PortRange
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Settings:
     db: Path
     certificate: Path
     key: Path
-    advertise: IPv4Address | IPv6Address
+    advertise: Address
     client_ca: Path | None = None
     kubelet_certificate: Path | None = None
     kubelet_key: Path | None = None
@@ -66,7 +66,7 @@ class Settings:
     bind_address: str = "0.0.0.0"
     port: int = API_PORT
     listen_fds: Sequence[int] = ()
-    services: IPv4Network | IPv6Network = DEFAULT_SERVICE_CIDR
+    services: Sequence[Network] = DEFAULT_SERVICE_CIDRS
     node_ports: PortRange = DEFAULT_NODE_PORTS
     tokens: Mapping[str, User] = field(default_factory=dict)
     event_ttl: float = expiry.EVENT_TTL

@@ -5,27 +5,30 @@ Wording follows `pkg/registry/core/service/storage/alloc.go` and the ipallocator
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from testbed.api import services
-from testbed.api.allocation import Full, Key, OutOfRange, Pool, Taken, address_pool, port_pool
+from testbed.api import dual_stack, services
+from testbed.api.allocation import Full, Key, OutOfRange, Taken, address_pool, port_pool
 from testbed.api.status import StatusError, internal, invalid, invalid_value
+from testbed.model.families import Network, family, of_version
 from testbed.model.resources import SERVICES
 from testbed.model.topology import PortRange
 
 Object = dict[str, Any]
 Held = set[tuple[str, int]]
-"""("address" | "port", number) of all a Service holds."""
+"""(IPv4, IPv6 or PORT, number) of all a Service holds."""
+PORT = "port"
 
 
 class ServiceAddresses:
-    """The ClusterIPs and node ports of one cluster."""
+    """The ClusterIPs and node ports of one cluster, whose primary family has the first of `networks`."""
 
-    def __init__(self, network: IPv4Network | IPv6Network, ports: PortRange) -> None:
-        self.network, self.ports = network, ports
-        self._pools: dict[str, Pool] = {"address": address_pool(network), "port": port_pool(ports)}
+    def __init__(self, networks: Sequence[Network], ports: PortRange) -> None:
+        self.networks, self.ports = networks, ports
+        self._pools = {family(network.version): address_pool(network) for network in networks}
+        self._pools[PORT] = port_pool(ports)
 
     def adopt(self, stored: Iterable[Object]) -> None:
         """Start afresh from the Services that are stored. What is out of range now is left alone."""
@@ -35,7 +38,7 @@ class ServiceAddresses:
             for what, number in _held(service):
                 try:
                     self._pools[what].claim(number, _owner(service))
-                except (Taken, OutOfRange):
+                except (Taken, OutOfRange, KeyError):
                     continue
 
     def assign(self, service: Object, old: Object | None) -> Held:
@@ -43,7 +46,7 @@ class ServiceAddresses:
         before = _held(old) if old else set()
         owner = _owner(service)
         try:
-            self._assign_address(service, owner)
+            self._assign_addresses(service, old, owner)
             self._assign_ports(service, owner)
         except StatusError:
             self._give_back(_held(service) - before, owner)
@@ -60,57 +63,51 @@ class ServiceAddresses:
 
     def _give_back(self, held: Held, owner: Key) -> None:
         for what, number in held:
-            self._pools[what].release(number, owner)
+            if what in self._pools:
+                self._pools[what].release(number, owner)
 
-    def _assign_address(self, service: Object, owner: Key) -> None:
+    def _assign_addresses(self, service: Object, old: Object | None, owner: Key) -> None:
+        """One address of each family of the Service; what it asks for by name first of all."""
         spec = service["spec"]
         if spec["type"] == "ExternalName":
             return
-        self._families(service)
+        families = [family(network.version) for network in self.networks]
+        errors = dual_stack.settle(spec, old["spec"] if old else None, families)
+        if errors:
+            raise invalid(SERVICES, service["metadata"]["name"], errors)
         if not services.has_address(spec):
             return
-        asked = spec.get("clusterIP")
-        if asked:
-            self._claim_address(service, asked, owner)
-            return
+        asked = spec.get("clusterIPs") or []
+        for text in asked:
+            self._claim_address(service, text, owner)
+        given = [*asked, *(self._take_address(name, owner) for name in spec["ipFamilies"][len(asked) :])]
+        spec["clusterIP"], spec["clusterIPs"] = given[0], given
+
+    def _take_address(self, name: str, owner: Key) -> str:
         try:
-            number = self._pools["address"].take(owner)
+            number = self._pools[name].take(owner)
         except Full:
             raise internal("failed to allocate a serviceIP: range is full") from None
-        text = str(type(self.network.network_address)(number))
-        spec["clusterIP"], spec["clusterIPs"] = text, [text]
+        return str(IPv4Address(number) if name == "IPv4" else IPv6Address(number))
 
     def _claim_address(self, service: Object, asked: str, owner: Key) -> None:
-        address = ip_address(asked)
+        address, spec = ip_address(asked), service["spec"]
         try:
-            if address.version != self.network.version:
-                raise OutOfRange
-            self._pools["address"].claim(int(address), owner)
+            self._pools[family(address.version)].claim(int(address), owner)
             return
         except OutOfRange:
             detail = (
                 f"the provided IP ({asked}) is not in the valid range. "
-                f"The range of valid IPs is {self.network}"
+                f"The range of valid IPs is {of_version(self.networks, address.version)}"
             )
         except Taken:
             detail = "provided IP is already allocated"
         told = f"failed to allocate IP {asked}: {detail}"
-        error = invalid_value("spec.clusterIPs", [asked], told)
-        service["spec"].pop("clusterIP", None)
-        raise invalid(SERVICES, service["metadata"]["name"], [error])
-
-    def _families(self, service: Object) -> None:
-        """This cluster has one address family."""
-        spec, name = service["spec"], service["metadata"]["name"]
-        family = f"IPv{self.network.version}"
-        if spec.setdefault("ipFamilyPolicy", "SingleStack") == "RequireDualStack":
-            told = "this cluster is not configured for dual-stack services"
-            raise invalid(SERVICES, name, [invalid_value("spec.ipFamilyPolicy", "RequireDualStack", told)])
-        for at, asked in enumerate(spec.get("ipFamilies") or ()):
-            if asked != family:
-                error = invalid_value(f"spec.ipFamilies[{at}]", asked, "not configured on this cluster")
-                raise invalid(SERVICES, name, [error])
-        spec["ipFamilies"] = [family]
+        raise invalid(
+            SERVICES,
+            service["metadata"]["name"],
+            [invalid_value("spec.clusterIPs", spec["clusterIPs"], told)],
+        )
 
     def _assign_ports(self, service: Object, owner: Key) -> None:
         spec = service["spec"]
@@ -134,13 +131,13 @@ class ServiceAddresses:
 
     def _take_port(self, owner: Key) -> int:
         try:
-            return self._pools["port"].take(owner)
+            return self._pools[PORT].take(owner)
         except Full:
             raise internal("failed to allocate a nodePort: range is full") from None
 
     def _claim_port(self, service: Object, field: str, number: int, owner: Key) -> None:
         try:
-            self._pools["port"].claim(number, owner)
+            self._pools[PORT].claim(number, owner)
             return
         except OutOfRange:
             told = f"provided port is not in the valid range. The range of valid ports is {self.ports}"
@@ -161,10 +158,11 @@ def _owner(service: Object) -> Key:
 def _held(service: Object) -> Held:
     spec = service["spec"]
     held: Held = set()
-    if services.has_address(spec) and spec.get("clusterIP"):
-        held.add(("address", int(ip_address(spec["clusterIP"]))))
+    if services.has_address(spec):
+        addresses = [ip_address(text) for text in spec.get("clusterIPs") or ()]
+        held |= {(family(address.version), int(address)) for address in addresses}
     if spec.get("type") in services.NODE_PORT_TYPES:
-        held |= {("port", port["nodePort"]) for port in spec.get("ports") or () if port.get("nodePort")}
+        held |= {(PORT, port["nodePort"]) for port in spec.get("ports") or () if port.get("nodePort")}
         if spec.get("healthCheckNodePort"):
-            held.add(("port", spec["healthCheckNodePort"]))
+            held.add((PORT, spec["healthCheckNodePort"]))
     return held

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Any
 
-from testbed.api import rules
+from testbed.api import dual_stack, rules
 from testbed.api.rules import Errors
 from testbed.api.status import FieldError, forbidden_field, invalid_value, not_supported, required
 
@@ -15,8 +15,6 @@ TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 NODE_PORT_TYPES = ("NodePort", "LoadBalancer")
 AFFINITIES = ("ClientIP", "None")
 POLICIES = ("Cluster", "Local")
-FAMILIES = ("IPv4", "IPv6")
-FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 AFFINITY_TIMEOUT = 10_800
 LONGEST_AFFINITY = 86_400
 
@@ -60,10 +58,6 @@ def carry_over(service: Object, old: Object) -> None:
     """What an update leaves out and was given out before stays; what its new type cannot have goes."""
     spec, before = service["spec"], old["spec"]
     kind = spec.get("type")
-    if kind != "ExternalName" and before.get("type") != "ExternalName" and "clusterIP" not in spec:
-        for field in ("clusterIP", "clusterIPs"):
-            if field in before:
-                spec[field] = before[field]
     if kind in NODE_PORT_TYPES and before.get("type") in NODE_PORT_TYPES:
         known = {(port["protocol"], port["port"]): port.get("nodePort") for port in before.get("ports") or ()}
         asked = {port.get("nodePort") for port in spec.get("ports") or ()}
@@ -111,8 +105,6 @@ def validate(service: Object, old: Object | None) -> Errors:
     health_port = spec.get("healthCheckNodePort")
     if health_port:
         errors += rules.port_number(health_port, "spec.healthCheckNodePort")
-    if old:
-        errors += _immutable_errors(spec, old["spec"])
     return errors
 
 
@@ -216,13 +208,13 @@ def _policy_errors(spec: Object) -> Errors:
         ("sessionAffinity", AFFINITIES),
         ("internalTrafficPolicy", POLICIES),
         ("externalTrafficPolicy", POLICIES),
-        ("ipFamilyPolicy", FAMILY_POLICIES),
+        ("ipFamilyPolicy", dual_stack.POLICIES),
     ):
         if spec.get(field) and spec[field] not in known:
             errors.append(not_supported(f"spec.{field}", spec[field], known))
     for at, family in enumerate(spec.get("ipFamilies") or ()):
-        if family not in FAMILIES:
-            errors.append(not_supported(f"spec.ipFamilies[{at}]", family, FAMILIES))
+        if family not in dual_stack.FAMILIES:
+            errors.append(not_supported(f"spec.ipFamilies[{at}]", family, dual_stack.FAMILIES))
     timeout = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
     if timeout is not None and not (isinstance(timeout, int) and 0 < timeout <= LONGEST_AFFINITY):
         place = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
@@ -248,12 +240,3 @@ def _source_range_errors(spec: Object) -> Errors:
             told = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
             errors.append(invalid_value(f"spec.loadBalancerSourceRanges[{at}]", text, told))
     return errors
-
-
-def _immutable_errors(spec: Object, before: Object) -> Errors:
-    if "ExternalName" in (spec["type"], before["type"]):
-        return []
-    was, now = before.get("clusterIPs") or [], spec.get("clusterIPs") or []
-    if was and now and was[0] != now[0]:
-        return [invalid_value("spec.clusterIPs[0]", now, "may not change once set")]
-    return []

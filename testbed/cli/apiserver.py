@@ -14,7 +14,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDR, PortRange
+from testbed.model.families import listed, networks, overlap
+from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDRS, PortRange
 
 if TYPE_CHECKING:
     from testbed.api.server import Settings
@@ -38,13 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="also serve this inherited socket",
     )
-    add("--service-cluster-ip-range", default=str(DEFAULT_SERVICE_CIDR), metavar="CIDR", help="ClusterIPs")
+    add(
+        "--service-cluster-ip-range",
+        default=listed(DEFAULT_SERVICE_CIDRS),
+        metavar="CIDR[,CIDR]",
+        help="ClusterIPs, one range or one of each IP family, the primary first (default: %(default)s)",
+    )
     add("--service-node-port-range", default=str(PortRange()), metavar="A-B", help="node ports")
     add(
         "--cluster-cidr",
         default="",
-        metavar="CIDR",
-        help="the Pods' range; it must not overlap the Services'",
+        metavar="CIDR[,CIDR]",
+        help="the Pods' ranges; they must not overlap the Services'",
     )
     add("--tls-cert-file", type=Path, required=True, metavar="FILE", help="serving certificate")
     add("--tls-private-key-file", type=Path, required=True, metavar="FILE", help="its key")
@@ -86,12 +92,12 @@ def _settings(args: argparse.Namespace) -> Settings:
     from testbed.api.server import Settings
     from testbed.errors import UsageError
     from testbed.model.duration import seconds
-    from testbed.model.topology import network
 
-    services = network(args.service_cluster_ip_range, "--service-cluster-ip-range")
-    if args.cluster_cidr and services.overlaps(network(args.cluster_cidr, "--cluster-cidr")):
+    services = networks(args.service_cluster_ip_range, "--service-cluster-ip-range")
+    pods = networks(args.cluster_cidr, "--cluster-cidr") if args.cluster_cidr else ()
+    if found := overlap(services, pods):
         raise UsageError(
-            f"--service-cluster-ip-range {services} overlaps --cluster-cidr {args.cluster_cidr}; "
+            f"--service-cluster-ip-range {found[0]} overlaps --cluster-cidr {found[1]}; "
             "choose ranges that are disjoint"
         )
     try:

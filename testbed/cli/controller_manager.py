@@ -10,7 +10,8 @@ import argparse
 import logging
 
 from testbed.errors import UsageError
-from testbed.model.topology import DEFAULT_CLUSTER_CIDR, DEFAULT_SERVICE_CIDR, network
+from testbed.model.families import listed, networks, overlap
+from testbed.model.topology import DEFAULT_CLUSTER_CIDRS, DEFAULT_SERVICE_CIDRS
 
 DEFAULT_GRACE = 40.0
 
@@ -23,13 +24,16 @@ def preload() -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
     parser.add_argument(
-        "--cluster-cidr", default=str(DEFAULT_CLUSTER_CIDR), metavar="CIDR", help="the range of Pod addresses"
+        "--cluster-cidr",
+        default=listed(DEFAULT_CLUSTER_CIDRS),
+        metavar="CIDR[,CIDR]",
+        help="the ranges of Pod addresses, primary family first",
     )
     parser.add_argument(
         "--service-cluster-ip-range",
-        default=str(DEFAULT_SERVICE_CIDR),
-        metavar="CIDR",
-        help="the range of ClusterIPs",
+        default=listed(DEFAULT_SERVICE_CIDRS),
+        metavar="CIDR[,CIDR]",
+        help="the ranges of ClusterIPs",
     )
     parser.add_argument(
         "--node-monitor-grace-period",
@@ -45,16 +49,16 @@ def run(args: argparse.Namespace) -> int:
     from testbed.controllers import process
     from testbed.model.duration import seconds
 
-    pods = network(args.cluster_cidr, "--cluster-cidr")
-    services = network(args.service_cluster_ip_range, "--service-cluster-ip-range")
-    if pods.overlaps(services):
+    pods = networks(args.cluster_cidr, "--cluster-cidr")
+    services = networks(args.service_cluster_ip_range, "--service-cluster-ip-range")
+    if found := overlap(pods, services):
         raise UsageError(
-            f"--cluster-cidr {pods} overlaps --service-cluster-ip-range {services}; "
+            f"--cluster-cidr {found[0]} overlaps --service-cluster-ip-range {found[1]}; "
             "choose ranges that are disjoint"
         )
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    asyncio.run(process.run(args.kubeconfig, pods, services, seconds(args.node_monitor_grace_period)))
+    asyncio.run(process.run(args.kubeconfig, pods, seconds(args.node_monitor_grace_period)))
     return 0

@@ -16,6 +16,7 @@ from ipaddress import ip_network
 
 from testbed.errors import UsageError
 from testbed.model.duration import seconds
+from testbed.model.families import listed, networks
 from testbed.proxy.modes import DEFAULT, NAMES, mode_class
 from testbed.proxy.options import ProxyOptions
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="builtin",
         help="userspace: what carries TCP; haproxy is --proxy-mode userspace-haproxy; default builtin",
     )
-    add("--cluster-cidr", default="", metavar="CIDR", help="the Pods' range; other sources are masqueraded")
+    add("--cluster-cidr", default="", metavar="CIDR[,CIDR]", help="the Pods' ranges; others are masqueraded")
     add("--masquerade-all", action="store_true", help="masquerade all traffic to cluster IPs")
     add("--nodeport-addresses", default="", metavar="CIDR,…", help="where node ports answer; default: all")
     add("--ipvs-scheduler", default="rr", metavar="NAME", help="IPVS scheduler; default rr")
@@ -85,7 +86,7 @@ def options(args: argparse.Namespace) -> ProxyOptions:
     kind = args.proxy_mode if args.proxy_mode in ("ipvs", "nftables") else "iptables"
     return ProxyOptions(
         node=args.hostname_override or socket.gethostname(),
-        cluster_cidr=_cidr("--cluster-cidr", args.cluster_cidr) if args.cluster_cidr else "",
+        cluster_cidr=listed(networks(args.cluster_cidr, "--cluster-cidr")) if args.cluster_cidr else "",
         masquerade_all=args.masquerade_all,
         nodeport_addresses=tuple(
             _cidr("--nodeport-addresses", cidr) for cidr in args.nodeport_addresses.split(",") if cidr

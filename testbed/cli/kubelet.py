@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 
-from testbed.model.topology import network
+from testbed.model.families import networks
 
 
 def preload() -> None:
@@ -23,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
     add("--hostname-override", default=socket.gethostname(), metavar="NAME", help="the node's name")
-    add("--node-ip", required=True, metavar="ADDRESS", help="the node's own address")
-    add("--pod-cidr", required=True, metavar="CIDR", help="the range of the Pods of this node")
-    add("--cluster-dns", default="", metavar="ADDRESS", help="the name server of Pods")
+    add("--node-ip", required=True, metavar="ADDRESS[,ADDRESS]", help="its own address of each family")
+    add("--pod-cidr", required=True, metavar="CIDR[,CIDR]", help="the ranges of the Pods of this node")
+    add("--cluster-dns", default="", metavar="ADDRESS,…", help="the name servers of Pods")
     add("--cluster-domain", default="cluster.local", metavar="NAME", help="the domain of Services")
     add("--image", action="append", default=[], metavar="GLOB=PATH", help="the program of an image")
     add("--register-with-taints", default="", metavar="KEY=VALUE:EFFECT,…", help="taints of the node")
@@ -53,13 +54,13 @@ def run(args: argparse.Namespace) -> int:
         kubeconfig=args.kubeconfig,
         me=Identity(
             name=args.hostname_override,
-            address=args.node_ip,
-            pod_cidr=network(args.pod_cidr, "--pod-cidr"),
+            addresses=_addresses("--node-ip", args.node_ip),
+            pod_cidrs=networks(args.pod_cidr, "--pod-cidr"),
             labels=parse_labels(",".join(args.node_labels)),
             taints=parse_taints(args.register_with_taints),
             heartbeat=seconds(args.node_status_update_frequency),
         ),
-        dns=Dns(args.cluster_dns, args.cluster_domain),
+        dns=Dns(_addresses("--cluster-dns", args.cluster_dns), args.cluster_domain),
         images=[parse_mapping(text) for text in args.image],
         runtime_socket=args.runtime_socket,
         cni_configurations=Path(args.cni_conf_dir),
@@ -75,3 +76,13 @@ def run(args: argparse.Namespace) -> int:
     )
     asyncio.run(kubelet.run(settings))
     return 0
+
+
+def _addresses(flag: str, text: str) -> list[str]:
+    """Addresses with commas between them. Raises UsageError."""
+    from testbed.errors import UsageError
+
+    try:
+        return [str(ip_address(part.strip())) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}; give IP addresses") from None

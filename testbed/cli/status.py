@@ -46,8 +46,8 @@ def _describe(name: str) -> dict[str, Any]:
     machines: list[dict[str, Any]] = [
         {
             "name": node.name,
-            "address": str(node.address),
-            "pod_cidr": str(node.pod_cidr),
+            "addresses": list(map(str, node.addresses)),
+            "pod_cidrs": list(map(str, node.pod_cidrs)),
             "running": node.name in components,
             "components": {
                 status.id: {
@@ -68,8 +68,8 @@ def _describe(name: str) -> dict[str, Any]:
         ),
         "server": f"https://127.0.0.1:{cluster.api_port}",
         "proxy_mode": cluster.spec.proxy_mode,
-        "cluster_cidr": str(cluster.spec.cluster_cidr),
-        "service_cidr": str(cluster.spec.service_cidr),
+        "cluster_cidrs": list(map(str, cluster.spec.cluster_cidrs)),
+        "service_cidrs": list(map(str, cluster.spec.service_cidrs)),
         "machines": machines,
     }
 
@@ -79,10 +79,11 @@ def _print(cluster: dict[str, Any]) -> None:
     print(f"cluster {cluster['name']}: {verdict}")
     if "server" in cluster:
         print(f"  API server {cluster['server']}")
-        print(f"  Pods {cluster['cluster_cidr']}, Services {cluster['service_cidr']}")
+        pods, services = ", ".join(cluster["cluster_cidrs"]), ", ".join(cluster["service_cidrs"])
+        print(f"  Pods {pods}; Services {services}")
     for machine in cluster["machines"]:
         parts = [_component(name, facts) for name, facts in machine["components"].items()]
-        print(f"  {machine['name']:<14}{machine['address']:<14}{', '.join(parts) or 'not running'}")
+        print(f"  {machine['name']:<14}{machine['addresses'][0]:<14}{', '.join(parts) or 'not running'}")
 
 
 def _component(name: str, facts: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from testbed.errors import UsageError
 
-WISHES = ("name", "nodes", "proxy_mode", "cluster_cidr", "service_cidr", "node_ports", "iptables")
+WISHES = ("name", "nodes", "proxy_mode", "cluster_cidrs", "service_cidrs", "node_ports", "iptables")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="iptables (default), ipvs, nftables, userspace, userspace-haproxy or none",
     )
-    parser.add_argument("--cluster-cidr", metavar="CIDR", help="Pod range (10.244.0.0/16)")
     parser.add_argument(
-        "--service-cluster-ip-range", dest="service_cidr", metavar="CIDR", help="Service range (10.96.0.0/12)"
+        "--cluster-cidr",
+        dest="cluster_cidrs",
+        metavar="CIDR[,CIDR]",
+        help="Pod ranges, one or one of each IP family, the primary first (10.244.0.0/16,fd00:10:244::/56)",
+    )
+    parser.add_argument(
+        "--service-cluster-ip-range",
+        dest="service_cidrs",
+        metavar="CIDR[,CIDR]",
+        help="Service ranges, likewise (10.96.0.0/12,fd00:10:96::/112)",
     )
     parser.add_argument(
         "--service-node-port-range", dest="node_ports", metavar="A-B", help="node ports (30000-32767)"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from ipaddress import IPv4Network
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from testbed.client import Client, Informer, key_of
 from testbed.client.events import Recorder
 from testbed.controllers.queue import Queue
+from testbed.model.families import Network
 from testbed.model.resources import Resource
 
 Object = dict[str, Any]
@@ -45,12 +45,9 @@ class Index:
 class World:
     """The cluster as the controllers see it, and what they write it with."""
 
-    def __init__(
-        self, client: Client, cluster_cidr: IPv4Network, service_cidr: IPv4Network, grace_period: float
-    ) -> None:
+    def __init__(self, client: Client, cluster_cidrs: Sequence[Network], grace_period: float) -> None:
         self.client = client
-        self.cluster_cidr = cluster_cidr
-        self.service_cidr = service_cidr
+        self.cluster_cidrs = cluster_cidrs
         self.node_grace_period = grace_period
         self.events = Recorder(client, "controller-manager")
         self._informers: dict[Resource, Informer] = {}

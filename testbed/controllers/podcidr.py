@@ -1,18 +1,19 @@
-"""Node IPAM: a range of the cluster CIDR for each node that has none."""
+"""Node IPAM: a range of each cluster CIDR for each node that has none."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
-
 from testbed.controllers.base import Controller, World
 from testbed.errors import UsageError
+from testbed.model.families import Network
 from testbed.model.resources import NODES
 from testbed.model.topology import NODE_PREFIX
 
 
-def free_range(cluster_cidr: IPv4Network, taken: set[str]) -> str:
-    """The first /24 of the cluster CIDR that nobody has. Raises UsageError when all are taken."""
-    for network in cluster_cidr.subnets(new_prefix=max(NODE_PREFIX, cluster_cidr.prefixlen)):
+def free_range(cluster_cidr: Network, taken: set[str]) -> str:
+    """The first /24 (/64 of an IPv6 one) of the cluster CIDR that nobody has. Raises UsageError when all are
+    taken."""
+    prefix = max(NODE_PREFIX[cluster_cidr.version], cluster_cidr.prefixlen)
+    for network in cluster_cidr.subnets(new_prefix=prefix):
         if str(network) not in taken:
             return str(network)
     raise UsageError(f"every Pod range of {cluster_cidr} is taken; use a larger --cluster-cidr")
@@ -31,7 +32,7 @@ class PodRanges(Controller):
         node = nodes.get(key)
         if node is None or node["spec"].get("podCIDR"):
             return
-        taken = {each["spec"].get("podCIDR", "") for each in nodes.values()}
-        chosen = free_range(self.world.cluster_cidr, taken)
-        patch = {"spec": {"podCIDR": chosen, "podCIDRs": [chosen]}}
+        taken = {cidr for each in nodes.values() for cidr in each["spec"].get("podCIDRs") or ()}
+        chosen = [free_range(cidr, taken) for cidr in self.world.cluster_cidrs]
+        patch = {"spec": {"podCIDR": chosen[0], "podCIDRs": chosen}}
         await self.world.catch_up(NODES, [await self.client.patch(NODES, key, None, patch)])

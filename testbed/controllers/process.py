@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from ipaddress import IPv4Network
+from collections.abc import Sequence
 
 from testbed.client import Client
 from testbed.controllers.base import Controller, World
@@ -23,6 +23,7 @@ from testbed.controllers.replicas import ReplicaSets, ReplicationControllers
 from testbed.controllers.scheduler import Scheduler
 from testbed.controllers.serviceaccounts import NamespaceContents
 from testbed.controllers.statefulset import StatefulSets
+from testbed.model.families import Network
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,10 @@ CONTROLLERS: tuple[type[Controller], ...] = (
 )
 
 
-async def run(
-    kubeconfig: str, cluster_cidr: IPv4Network, service_cidr: IPv4Network, grace_period: float
-) -> None:
+async def run(kubeconfig: str, cluster_cidrs: Sequence[Network], grace_period: float) -> None:
     """Run for ever. Raises UsageError when the kubeconfig is unusable."""
     async with Client.from_kubeconfig(kubeconfig, "kube-controller-manager") as client:
-        world = World(client, cluster_cidr, service_cidr, grace_period)
+        world = World(client, cluster_cidrs, grace_period)
         controllers = [kind(world) for kind in CONTROLLERS]
         async with asyncio.TaskGroup() as group:
             group.create_task(world.run_informers())

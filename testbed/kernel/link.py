@@ -18,6 +18,8 @@ from pyroute2 import NetlinkError
 from testbed.errors import TestbedError
 
 MTU = 1500
+NODAD = 0x02
+"""IFA_F_NODAD: an IPv6 address is not looked for among the neighbours first, which takes a second."""
 
 
 Link = str | int
@@ -93,18 +95,18 @@ def delete(ip: Any, name: str) -> None:
 
 
 def address(ip: Any, name: Link, cidr: str | IPv4Interface | IPv6Interface) -> None:
-    """Give the link an address with its prefix length, `10.244.1.1/24`."""
+    """Give the link an address with its prefix length, `10.244.1.1/24`, for use at once."""
     interface = ip_interface(cidr)
+    words = {"address": str(interface.ip), "prefixlen": interface.network.prefixlen}
+    if interface.version == 6:
+        words["flags"] = NODAD
     with _tolerating(errno.EEXIST):
-        ip.addr(
-            "add", index=index(ip, name), address=str(interface.ip), prefixlen=interface.network.prefixlen
-        )
+        ip.addr("add", index=index(ip, name), **words)
 
 
 def route(ip: Any, destination: str, *, via: str = "", dev: Link = "") -> None:
-    """A route to `destination`, a CIDR or `default`, replacing one to the same. Without `via`: on-link."""
-    # pyroute2 takes the family from the address, and a bare "default" has none.
-    words: dict[str, Any] = {"dst": "0.0.0.0/0" if destination == "default" else destination}
+    """A route to `destination`, a CIDR, replacing one to the same. Without `via`: on-link."""
+    words: dict[str, Any] = {"dst": destination}
     if via:
         words["gateway"] = via
     else:

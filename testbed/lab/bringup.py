@@ -106,8 +106,8 @@ def _build(state: State, spec: ClusterSpec, listener: socket.socket, progress: P
 
 
 def _blueprints(spec: ClusterSpec, descriptor: int) -> list[Blueprint]:
-    hosts = {node.name: str(node.address) for node in spec.nodes}
-    hosts[CLIENT] = str(spec.client_address)
+    hosts = [(node.name, str(address)) for node in spec.nodes for address in node.addresses]
+    hosts += [(CLIENT, str(address)) for address in spec.client_addresses]
     nodes = [
         Blueprint(
             node.name,
@@ -117,7 +117,7 @@ def _blueprints(spec: ClusterSpec, descriptor: int) -> list[Blueprint]:
         )
         for node in spec.nodes
     ]
-    return [Blueprint(FABRIC, {}), *nodes, Blueprint(CLIENT, hosts)]
+    return [Blueprint(FABRIC, ()), *nodes, Blueprint(CLIENT, hosts)]
 
 
 def _units(spec: ClusterSpec, state: Path, descriptor: int) -> list[tuple[str, Process]]:

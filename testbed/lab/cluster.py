@@ -48,9 +48,9 @@ class Cluster:
             raise UsageError(f"cluster {self.spec.name!r} has no machine {name!r}; it has {known}")
         if not records[name].alive():
             raise TestbedError(f"machine {name} is not running; `testbed down --name {self.spec.name}`")
-        addresses = {node.name: node.address for node in self.spec.nodes}
-        addresses[CLIENT] = self.spec.client_address
-        return Machine(name, records[name].pid, addresses.get(name))
+        addresses = {node.name: node.addresses for node in self.spec.nodes}
+        addresses[CLIENT] = self.spec.client_addresses
+        return Machine(name, records[name].pid, addresses.get(name, ()))
 
     @property
     def machines(self) -> list[Machine]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from testbed.api import pki
 from testbed.lab.cluster import ADMIN_KUBECONFIG, INSIDE_KUBECONFIG
 from testbed.lab.state import State
+from testbed.model.families import bracketed
 from testbed.model.topology import API_PORT, ClusterSpec
 
 DNS_KUBECONFIG = "kube-dns.kubeconfig"
@@ -14,13 +15,14 @@ def issue(state: State, spec: ClusterSpec, api_port: int) -> None:
     """Write `pki/` and the kubeconfigs of every component into the state directory."""
     directory = state.path / "pki"
     authority = pki.ensure_authority(directory)
-    address = str(spec.control_plane.address)
-    hosts = pki.api_server_hosts(str(spec.api_service_address), address, spec.control_plane.name)
+    addresses = [str(each[1]) for each in spec.service_cidrs] + list(map(str, spec.control_plane.addresses))
+    hosts = pki.api_server_hosts(*addresses, spec.control_plane.name)
     pki.issue_server(authority, "kube-apiserver", hosts).write(directory, "apiserver")
     pki.issue_client(authority, "kube-apiserver-kubelet-client", ["system:masters"]).write(
         directory, "apiserver-kubelet-client"
     )
-    inside, outside = f"https://{address}:{API_PORT}", f"https://127.0.0.1:{api_port}"
+    place = bracketed(str(spec.control_plane.address))
+    inside, outside = f"https://{place}:{API_PORT}", f"https://127.0.0.1:{api_port}"
     identities = [
         (ADMIN_KUBECONFIG, outside, "kubernetes-admin", ["system:masters"]),
         (INSIDE_KUBECONFIG, inside, "kubernetes-admin", ["system:masters"]),
@@ -31,7 +33,7 @@ def issue(state: State, spec: ClusterSpec, api_port: int) -> None:
     for node in spec.nodes:
         user = f"system:node:{node.name}"
         identities.append((f"kubelet-{node.name}.kubeconfig", inside, user, ["system:nodes"]))
-        serving = pki.issue_server(authority, user, [node.name, str(node.address)])
+        serving = pki.issue_server(authority, user, [node.name, *map(str, node.addresses)])
         serving.write(directory, f"kubelet-{node.name}")
     for name, server, user, groups in identities:
         pair = pki.issue_client(authority, user, groups)

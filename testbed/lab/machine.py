@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from testbed.kernel import namespaces, sysctl
 from testbed.kernel.fork import fork
 from testbed.lab import rootfs
 from testbed.lab.state import State
+from testbed.model.families import Address
 from testbed.node.init import SOCKET, Init, listen
 
 FABRIC = "fabric"
@@ -42,10 +42,13 @@ share a link. Keys that this kernel lacks, or has only for the whole machine, ar
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a machine is made from. `descriptors` are open files that its init keeps for its units."""
+    """What a machine is made from. `hosts`: the names and addresses that it knows.
+
+    `descriptors` are open files that its init keeps for its units.
+    """
 
     name: str
-    hosts: Mapping[str, str]
+    hosts: Sequence[tuple[str, str]]
     iptables: str = ""
     descriptors: tuple[int, ...] = ()
 
@@ -169,11 +172,16 @@ def _keep_only(descriptors: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Machine:
-    """A running machine of a cluster; `init_pid` is the host's. `address` is that on the underlay."""
+    """A running machine of a cluster; `init_pid` is the host's. `addresses` are those on the underlay."""
 
     name: str
     init_pid: int
-    address: IPv4Address | None = None
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def address(self) -> Address:
+        """Of the cluster's primary family."""
+        return self.addresses[0]
 
     @property
     def netns(self) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from ipaddress import IPv4Address
 
 from testbed.kernel.netns import Worker
 from testbed.lab.machine import Machine
-from testbed.model.topology import LOAD_BALANCERS, UNDERLAY, ClusterSpec
+from testbed.model.families import ANYWHERE, Address
+from testbed.model.topology import LOAD_BALANCERS, UNDERLAYS, ClusterSpec
 
 BRIDGE = "underlay"
 INTERFACE = "eth0"
@@ -22,15 +22,17 @@ def wire(spec: ClusterSpec, fabric: Machine, machines: Sequence[Machine]) -> Non
     ends = [(machine.name, str(machine.netns)) for machine in machines]
     with Worker(fabric.netns) as worker:
         worker.call(_bridge, ends)
-    routes = [(str(node.pod_cidr), node.address) for node in spec.nodes]
+    nodes = {node.name: node for node in spec.nodes}
     workers = [(machine, Worker(machine.netns)) for machine in machines]
     pending = []
     for machine, worker in workers:
-        assert machine.address is not None
-        is_node = any(node.name == machine.name for node in spec.nodes)
-        others = [(cidr, via) for cidr, via in routes if is_node and via != machine.address]
-        others += [] if is_node else [(str(LOAD_BALANCERS), spec.nodes[-1].address)]
-        pending.append(worker.start(_configure, machine.address, others, is_node))
+        if machine.name in nodes:
+            others = [node for node in spec.nodes if node.name != machine.name]
+            routes = [way for node in others for way in zip(node.pod_cidrs, node.addresses, strict=True)]
+        else:
+            routes = [(LOAD_BALANCERS[via.version], via) for via in spec.nodes[-1].addresses]
+        ways = [(str(network), str(via)) for network, via in routes]
+        pending.append(worker.start(_configure, machine.addresses, ways, machine.name in nodes))
     for waiting in pending:
         waiting.result()
     for _, worker in workers:
@@ -55,16 +57,18 @@ def _bridge(ends: Sequence[tuple[str, str]]) -> None:
             link.up(ip, end)
 
 
-def _configure(address: IPv4Address, routes: Sequence[tuple[str, IPv4Address]], is_node: bool) -> None:
+def _configure(addresses: Sequence[Address], routes: Sequence[tuple[str, str]], is_node: bool) -> None:
     from pyroute2 import IPRoute
 
     from testbed.kernel import link
 
     with IPRoute() as ip:
-        link.address(ip, INTERFACE, f"{address}/{UNDERLAY.prefixlen}")
+        for address in addresses:
+            link.address(ip, INTERFACE, f"{address}/{UNDERLAYS[address.version].prefixlen}")
         link.up(ip, INTERFACE)
-        for cidr, via in routes:
-            link.route(ip, cidr, via=str(via))
+        for network, via in routes:
+            link.route(ip, network, via=via)
         if is_node:
             # A node's own packet to a ClusterIP is routed before rules translate it: some route must match.
-            link.route(ip, "default", dev=INTERFACE)
+            for address in addresses:
+                link.route(ip, ANYWHERE[address.version], dev=INTERFACE)

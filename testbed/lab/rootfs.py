@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.errors import TestbedError
@@ -71,10 +71,11 @@ def _pivot(new: Path) -> None:
     Path("/run/oldroot").rmdir()
 
 
-def write_identity(hostname: str, hosts: Mapping[str, str]) -> None:
-    """/etc/hostname, /etc/hosts (name -> address) and an empty resolv.conf for the machine."""
+def write_identity(hostname: str, hosts: Sequence[tuple[str, str]]) -> None:
+    """/etc/hostname, /etc/hosts (names and addresses) and an empty resolv.conf for the machine."""
     _replace("/etc/hostname", hostname + "\n")
-    lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in hosts.items())]
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    lines += [f"{address} {name}" for name, address in hosts]
     _replace("/etc/hosts", "\n".join(lines) + "\n")
     _replace("/etc/resolv.conf", "")
 

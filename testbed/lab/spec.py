@@ -9,21 +9,21 @@ from typing import Any
 import yaml
 
 from testbed.errors import UsageError
+from testbed.model.families import Network, networks, of_version
 from testbed.model.topology import (
-    DEFAULT_CLUSTER_CIDR,
-    DEFAULT_SERVICE_CIDR,
+    DEFAULT_CLUSTER_CIDRS,
+    DEFAULT_SERVICE_CIDRS,
     IPVS_SCHEDULERS,
     ClusterSpec,
     NodeWish,
     PortRange,
-    network,
     plan,
 )
 
 KEYS = {
     "name": "name",
-    "clusterCIDR": "cluster_cidr",
-    "serviceClusterIPRange": "service_cidr",
+    "clusterCIDR": "cluster_cidrs",
+    "serviceClusterIPRange": "service_cidrs",
     "serviceNodePortRange": "node_ports",
     "proxyMode": "proxy_mode",
     "proxyCommand": "proxy_command",
@@ -56,10 +56,11 @@ def load(path: str) -> dict[str, Any]:
 
 def resolve(wishes: Mapping[str, Any], modes: tuple[str, ...]) -> ClusterSpec:
     """A checked spec. `modes` are the proxy modes there are. Raises UsageError."""
+    pods, services = _ranges(wishes.get("cluster_cidrs"), wishes.get("service_cidrs"))
     spec = ClusterSpec(
         name=str(wishes.get("name") or "testbed"),
-        cluster_cidr=network(str(wishes.get("cluster_cidr") or DEFAULT_CLUSTER_CIDR), "Pod range"),
-        service_cidr=network(str(wishes.get("service_cidr") or DEFAULT_SERVICE_CIDR), "Service range"),
+        cluster_cidrs=pods,
+        service_cidrs=services,
         node_ports=PortRange.parse(str(wishes.get("node_ports") or PortRange())),
         proxy_mode=str(wishes.get("proxy_mode") or "iptables"),
         ipvs_scheduler=str(wishes.get("ipvs_scheduler") or "rr"),
@@ -77,6 +78,17 @@ def resolve(wishes: Mapping[str, Any], modes: tuple[str, ...]) -> ClusterSpec:
     if spec.iptables not in IPTABLES_CHOICES:
         raise UsageError(f"iptables {spec.iptables!r} is not one of {', '.join(IPTABLES_CHOICES)}")
     return plan(spec, nodes)
+
+
+def _ranges(pods: Any, services: Any) -> tuple[tuple[Network, ...], tuple[Network, ...]]:
+    """The Pod and the Service ranges; if only one is given, the other's default has its families."""
+    cluster = networks(str(pods), "Pod range") if pods else ()
+    service = networks(str(services), "Service range") if services else ()
+    versions = [each.version for each in cluster or service or DEFAULT_CLUSTER_CIDRS]
+    return (
+        cluster or tuple(of_version(DEFAULT_CLUSTER_CIDRS, version) for version in versions),
+        service or tuple(of_version(DEFAULT_SERVICE_CIDRS, version) for version in versions),
+    )
 
 
 def _nodes(value: Any) -> tuple[NodeWish, ...]:

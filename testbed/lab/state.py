@@ -15,7 +15,7 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +155,8 @@ def _spec(data: dict[str, Any]) -> ClusterSpec:
     nodes = tuple(
         NodeSpec(
             node["name"],
-            IPv4Address(node["address"]),
-            IPv4Network(node["pod_cidr"]),
+            tuple(map(ip_address, node["addresses"])),
+            tuple(map(ip_network, node["pod_cidrs"])),
             node["proxy_mode"],
             node["labels"],
             node["iptables"],
@@ -164,5 +164,5 @@ def _spec(data: dict[str, Any]) -> ClusterSpec:
         )
         for node in data["nodes"]
     )
-    ranges = {key: IPv4Network(data[key]) for key in ("cluster_cidr", "service_cidr")}
+    ranges = {key: tuple(map(ip_network, data[key])) for key in ("cluster_cidrs", "service_cidrs")}
     return ClusterSpec(**{**data, **ranges, "node_ports": PortRange(**data["node_ports"]), "nodes": nodes})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.errors import UsageError
+from testbed.model.families import listed
 from testbed.model.topology import API_PORT, ClusterSpec, NodeSpec
 from testbed.node.process import Process
 
@@ -21,9 +22,9 @@ def apiserver(spec: ClusterSpec, state: Path, listen_fd: int) -> Process:
         "advertise-address": spec.control_plane.address,
         "bind-address": spec.control_plane.address,
         "secure-port": API_PORT,
-        "service-cluster-ip-range": spec.service_cidr,
+        "service-cluster-ip-range": listed(spec.service_cidrs),
         "service-node-port-range": spec.node_ports,
-        "cluster-cidr": spec.cluster_cidr,
+        "cluster-cidr": listed(spec.cluster_cidrs),
         "authorization-mode": "Node,RBAC",
         "client-ca-file": pki / "ca.crt",
         "tls-cert-file": pki / "apiserver.crt",
@@ -41,8 +42,8 @@ def apiserver(spec: ClusterSpec, state: Path, listen_fd: int) -> Process:
 def controller_manager(spec: ClusterSpec, state: Path) -> Process:
     flags = {
         "kubeconfig": state / "kube-controller-manager.kubeconfig",
-        "cluster-cidr": spec.cluster_cidr,
-        "service-cluster-ip-range": spec.service_cidr,
+        "cluster-cidr": listed(spec.cluster_cidrs),
+        "service-cluster-ip-range": listed(spec.service_cidrs),
     }
     return _unit("kube-controller-manager", ["testbed", "controller-manager", *_flags(flags)])
 
@@ -51,8 +52,8 @@ def kubelet(spec: ClusterSpec, node: NodeSpec, state: Path) -> Process:
     flags: dict[str, object] = {
         "kubeconfig": state / f"kubelet-{node.name}.kubeconfig",
         "hostname-override": node.name,
-        "node-ip": node.address,
-        "pod-cidr": node.pod_cidr,
+        "node-ip": listed(node.addresses),
+        "pod-cidr": listed(node.pod_cidrs),
         "cluster-dns": spec.dns_address,
         "cluster-domain": "cluster.local",
         "client-ca-file": state / "pki/ca.crt",
@@ -85,7 +86,7 @@ def kube_proxy(spec: ClusterSpec, node: NodeSpec, state: Path, mode: str, comman
         "kubeconfig": kubeconfig,
         "hostname-override": node.name,
         "proxy-mode": mode,
-        "cluster-cidr": spec.cluster_cidr,
+        "cluster-cidr": listed(spec.cluster_cidrs),
         "ipvs-scheduler": spec.ipvs_scheduler,
     }
     return _unit(PROXY, ["testbed", "kube-proxy", *_flags(flags)])

@@ -1,8 +1,8 @@
-"""The CNI plugin `testbed-bridge`: a Pod's veth pair to the node's bridge, its address and its routes.
+"""The CNI plugin `testbed-bridge`: a Pod's veth pair to the node's bridge, its addresses and its routes.
 
-Pods have a /32 address and reach everything, Pods on their own node too, through the bridge's address. So
-each packet passes the node's IP layer, where Service rules and conntrack are, and a translated reply comes
-back the same way on every kernel, with br_netfilter and without it.
+Pods have single addresses (/32, /128), one of each range of the configuration, and reach everything, Pods on
+their own node too, through the bridge's. So each packet passes the node's IP layer, where Service rules and
+conntrack are, and a translated reply comes back the same way, with br_netfilter and without it.
 
 Specification: https://www.cni.dev/docs/spec/ version 1.0.0.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 
 from testbed.errors import TestbedError
 from testbed.kernel import link, namespaces, sysctl
+from testbed.model.families import ANYWHERE, Address, Network
 from testbed.node.ipam import GATEWAY, Addresses
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
@@ -47,7 +48,7 @@ class Attachment:
     bridge: str
     mtu: int
     hairpin: bool
-    subnet: IPv4Network
+    subnets: tuple[Network, ...]
     directory: Path
 
     @property
@@ -57,8 +58,9 @@ class Attachment:
         return f"veth{digest.hexdigest()[:8]}"
 
     @property
-    def gateway(self) -> IPv4Address:
-        return self.subnet[GATEWAY]
+    def gateways(self) -> list[Address]:
+        """The bridge's address in each range."""
+        return [subnet[GATEWAY] for subnet in self.subnets]
 
     @classmethod
     def parse(cls, environment: Mapping[str, str], config: Mapping[str, Any]) -> Attachment:
@@ -68,7 +70,8 @@ class Attachment:
             raise PluginError(INVALID_ENVIRONMENT, f"{' and '.join(missing)} must be set")
         try:
             ipam = config["ipam"]
-            subnet = IPv4Network(ipam.get("subnet") or ipam["ranges"][0][0]["subnet"])
+            ranges = ipam.get("ranges") or [[{"subnet": ipam["subnet"]}]]
+            subnets = tuple(ip_network(each[0]["subnet"]) for each in ranges)
             directory = Path(ipam.get("dataDir") or "/var/lib/cni/networks", config["name"])
             return cls(
                 container=environment["CNI_CONTAINERID"],
@@ -77,7 +80,7 @@ class Attachment:
                 bridge=config.get("bridge") or "cni0",
                 mtu=int(config.get("mtu") or link.MTU),
                 hairpin=bool(config.get("hairpinMode", True)),
-                subnet=subnet,
+                subnets=subnets,
                 directory=directory,
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -87,8 +90,7 @@ class Attachment:
 
 def add(wanted: Attachment) -> dict[str, Any]:
     """ADD: make the interface. The result as the specification has it. Undoes its work when it fails."""
-    addresses = Addresses(wanted.directory, wanted.subnet)
-    address = addresses.reserve(wanted.container, wanted.interface)
+    addresses = Addresses(wanted.directory, wanted.subnets).reserve(wanted.container, wanted.interface)
     try:
         with IPRoute() as node, _opened(wanted.netns) as netns:
             bridge = _bridge(node, wanted)
@@ -97,7 +99,7 @@ def add(wanted: Attachment) -> dict[str, Any]:
             link.port(node, host_end, bridge, hairpin=wanted.hairpin)
             link.up(node, host_end)
             with _inside(netns), IPRoute() as pod:
-                _pod_end(pod, wanted, address)
+                _pod_end(pod, wanted, addresses)
     except BaseException:
         delete(wanted)
         raise
@@ -107,8 +109,18 @@ def add(wanted: Attachment) -> dict[str, Any]:
             {"name": wanted.host_end},
             {"name": wanted.interface, "sandbox": wanted.netns},
         ],
-        "ips": [{"address": f"{address}/32", "gateway": str(wanted.gateway), "interface": 2}],
-        "routes": [{"dst": f"{wanted.gateway}/32"}, {"dst": "0.0.0.0/0", "gw": str(wanted.gateway)}],
+        "ips": [
+            {"address": single(address), "gateway": str(gateway), "interface": 2}
+            for address, gateway in zip(addresses, wanted.gateways, strict=True)
+        ],
+        "routes": [
+            route
+            for gateway in wanted.gateways
+            for route in (
+                {"dst": single(gateway)},
+                {"dst": ANYWHERE[gateway.version], "gw": str(gateway)},
+            )
+        ],
         "dns": {},
     }
 
@@ -117,7 +129,7 @@ def delete(wanted: Attachment) -> None:
     """DEL: no trace is left. Content when there is nothing, the namespace included."""
     with IPRoute() as node:
         link.delete(node, wanted.host_end)
-    Addresses(wanted.directory, wanted.subnet).release(wanted.container, wanted.interface)
+    Addresses(wanted.directory, wanted.subnets).release(wanted.container, wanted.interface)
 
 
 def check(wanted: Attachment, result: Mapping[str, Any]) -> None:
@@ -127,7 +139,7 @@ def check(wanted: Attachment, result: Mapping[str, Any]) -> None:
             raise PluginError(FAILED, f"{wanted.host_end} is gone from the node")
         with _inside(netns), IPRoute() as pod:
             index = link.find(pod, wanted.interface)
-            held = {each.get_attr("IFA_LOCAL") for each in pod.get_addr(index=index)} if index else set()
+            held = {each.get_attr("IFA_ADDRESS") for each in pod.get_addr(index=index)} if index else set()
     for entry in result.get("ips") or ():
         if entry["address"].partition("/")[0] not in held:
             raise PluginError(FAILED, f"{wanted.interface} does not have {entry['address']}")
@@ -139,16 +151,19 @@ def _bridge(node: Any, wanted: Attachment) -> int:
     if found:
         return found
     # An address of its own, derived from the gateway's: it must not change as ports come and go.
-    mac = "0a:58:" + ":".join(f"{byte:02x}" for byte in wanted.gateway.packed)
+    mac = "0a:58:" + ":".join(f"{byte:02x}" for byte in _four_bytes(wanted.gateways[0]))
     link.bridge(node, wanted.bridge, mtu=wanted.mtu, mac=mac)
-    link.address(node, wanted.bridge, f"{wanted.gateway}/{wanted.subnet.prefixlen}")
+    for gateway, subnet in zip(wanted.gateways, wanted.subnets, strict=True):
+        link.address(node, wanted.bridge, f"{gateway}/{subnet.prefixlen}")
     for name, value in (
         ("net.ipv4.ip_forward", 1),
+        ("net.ipv6.conf.all.forwarding", 1),
         # Two Pods of a node talk through the gateway on purpose: no "there is a shorter way" from it.
         ("net.ipv4.conf.all.send_redirects", 0),
         (f"net.ipv4.conf.{wanted.bridge}.send_redirects", 0),
         # Everything is routed, so frames need not be shown to the IP tables a second time.
         ("net.bridge.bridge-nf-call-iptables", 0),
+        ("net.bridge.bridge-nf-call-ip6tables", 0),
     ):
         with contextlib.suppress(FileNotFoundError):
             sysctl.put(name, value)
@@ -156,12 +171,26 @@ def _bridge(node: Any, wanted: Attachment) -> int:
     return link.index(node, wanted.bridge)
 
 
-def _pod_end(pod: Any, wanted: Attachment, address: IPv4Address) -> None:
+def _pod_end(pod: Any, wanted: Attachment, addresses: Sequence[Address]) -> None:
     interface = link.index(pod, wanted.interface)
-    link.address(pod, interface, f"{address}/32")
+    for name in ("accept_dad", "accept_ra", "accept_redirects"):
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            sysctl.put(f"net.ipv6.conf.{wanted.interface}.{name}", 0)
+    for address in addresses:
+        link.address(pod, interface, single(address))
     link.up(pod, interface)
-    link.route(pod, f"{wanted.gateway}/32", dev=interface)
-    link.route(pod, "default", via=str(wanted.gateway), dev=interface)
+    for gateway in wanted.gateways:
+        link.route(pod, single(gateway), dev=interface)
+        link.route(pod, ANYWHERE[gateway.version], via=str(gateway), dev=interface)
+
+
+def single(address: Address) -> str:
+    """The network that holds one address."""
+    return f"{address}/{address.max_prefixlen}"
+
+
+def _four_bytes(address: Address) -> bytes:
+    return address.packed if address.version == 4 else hashlib.sha256(address.packed).digest()[:4]
 
 
 @contextlib.contextmanager

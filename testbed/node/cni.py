@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import TestbedError
+from testbed.model import families
 from testbed.node.runtime import Finished, Process, Runtime
 
 OUR_PLUGIN = "testbed-bridge"
@@ -35,7 +35,7 @@ class Sandbox:
     interface: str = "eth0"
 
 
-def write_default(directory: Path, pod_cidr: IPv4Network, mtu: int = 1500) -> None:
+def write_default(directory: Path, pod_cidrs: Sequence[families.Network], mtu: int = 1500) -> None:
     """Our own conf list, unless some configuration is there already."""
     if any(directory.glob("*.conflist")):
         return
@@ -44,7 +44,7 @@ def write_default(directory: Path, pod_cidr: IPv4Network, mtu: int = 1500) -> No
         "bridge": "cni0",
         "mtu": mtu,
         "hairpinMode": True,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": str(pod_cidr)}]]},
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": str(each)}] for each in pod_cidrs]},
     }
     document = {"cniVersion": "1.0.0", "name": "testbed", "plugins": [plugin]}
     directory.mkdir(parents=True, exist_ok=True)

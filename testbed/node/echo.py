@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ")
+BACKLOG = 4096
 LONGEST_HEAD = 65536
 """Bytes that may come without a line's or a head's end."""
 
@@ -43,8 +44,9 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._address = str(transport.get_extra_info("sockname")[0])
-        self._peer: tuple[str, int] = transport.get_extra_info("peername")[:2]
+        self._address = _plain(transport.get_extra_info("sockname")[0])
+        host, port = transport.get_extra_info("peername")[:2]
+        self._peer = (_plain(host), int(port))
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -97,7 +99,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, peer: tuple[str | Any, int]) -> None:
-        self._transport.sendto(answer("UDP", "", (str(peer[0]), peer[1])), peer)
+        self._transport.sendto(answer("UDP", "", (_plain(str(peer[0])), peer[1])), peer)
 
 
 async def serve(tcp: Sequence[int], udp: Sequence[int]) -> None:
@@ -106,9 +108,30 @@ async def serve(tcp: Sequence[int], udp: Sequence[int]) -> None:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     for port in tcp:
-        await loop.create_server(Stream, sock=socket.create_server(("", port), backlog=4096))
+        await loop.create_server(Stream, sock=_bound(port, socket.SOCK_STREAM))
     for port in udp:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("", port))
-        await loop.create_datagram_endpoint(Datagrams, sock=sock)
+        await loop.create_datagram_endpoint(Datagrams, sock=_bound(port, socket.SOCK_DGRAM))
     await stop.wait()
+
+
+def _bound(port: int, kind: socket.SocketKind) -> socket.socket:
+    """A socket on every address of both IP families; of IPv4 alone where the kernel has no other."""
+    both = socket.has_dualstack_ipv6()
+    bound = socket.socket(socket.AF_INET6 if both else socket.AF_INET, kind)
+    try:
+        if both:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if kind is socket.SOCK_STREAM:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("", port))
+        if kind is socket.SOCK_STREAM:
+            bound.listen(BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _plain(host: str) -> str:
+    """An IPv4 address as such, not as the IPv6 one that a socket of both families sees it at."""
+    return host.removeprefix("::ffff:")

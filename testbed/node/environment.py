@@ -52,7 +52,7 @@ def environment(
     services: Sequence[Object],
     values: Values = Values(),
 ) -> dict[str, str]:
-    """The whole environment. `facts`: POD_IP, HOST_IP, NODE_NAME, HOSTNAME; `values`: what it refers to."""
+    """The whole environment. `facts`: what `field` knows; `values`: what it refers to."""
     built = {
         "PATH": PATH,
         "HOME": "/root",
@@ -97,9 +97,9 @@ def field(pod: Object, path: str, facts: Mapping[str, str]) -> str:
         "spec.nodeName": facts["NODE_NAME"],
         "spec.serviceAccountName": spec.get("serviceAccountName", "default"),
         "status.podIP": facts["POD_IP"],
-        "status.podIPs": facts["POD_IP"],
+        "status.podIPs": facts["POD_IPS"],
         "status.hostIP": facts["HOST_IP"],
-        "status.hostIPs": facts["HOST_IP"],
+        "status.hostIPs": facts["HOST_IPS"],
     }
     return str(known.get(path, ""))
 

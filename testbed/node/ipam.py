@@ -1,49 +1,58 @@
 """Addresses of a node's Pods, kept in files as the CNI reference plugin host-local keeps them.
 
-A file named after the address holds the container and the interface, one a line; `last_reserved_ip.0` is
-where the search goes on, so that an address is not given out again at once. A lock file guards the directory.
+A file named after the address holds the container and the interface, one a line; `last_reserved_ip.N` is
+where the search in the Nth range goes on, lest an address is given out again at once. A lock file guards the
+directory.
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address
 from pathlib import Path
 
 from testbed.errors import TestbedError
+from testbed.model.families import Address, Network
 
-LAST = "last_reserved_ip.0"
+LAST, LOCK = "last_reserved_ip.", "lock"
 GATEWAY = 1
 """The gateway is the first address of the range."""
 
 
 class Addresses:
-    """The reservations in `directory` for the range `subnet`."""
+    """The reservations in `directory`: an address of each of the ranges `subnets` for each interface."""
 
-    def __init__(self, directory: Path, subnet: IPv4Network) -> None:
+    def __init__(self, directory: Path, subnets: Sequence[Network]) -> None:
         self.directory = directory
-        self.subnet = subnet
+        self.subnets = subnets
         directory.mkdir(parents=True, exist_ok=True)
 
-    def reserve(self, container: str, interface: str) -> IPv4Address:
-        """A free address, or the one that the container's interface has already.
+    def reserve(self, container: str, interface: str) -> list[Address]:
+        """Free addresses, one of each range, or those that the container's interface has already.
 
-        Raises TestbedError when the range is used up.
+        Raises TestbedError when a range is used up; then none is reserved.
         """
         owner = f"{container}\n{interface}"
         with self._locked():
-            for address, held in self._reserved():
-                if held == owner:
-                    return address
-            for address in self._candidates():
-                path = self.directory / str(address)
-                if not path.exists():
-                    path.write_text(owner)
-                    (self.directory / LAST).write_text(str(address))
-                    return address
-        raise TestbedError(f"no address is left in {self.subnet}; delete Pods, or use a larger Pod range")
+            held = [address for address, holder in self._reserved() if holder == owner]
+            found = [
+                next((one for one in held if one in subnet), None) or self._free(number)
+                for number, subnet in enumerate(self.subnets)
+            ]
+            for number, address in enumerate(found):
+                if address not in held:
+                    (self.directory / str(address)).write_text(owner)
+                    (self.directory / f"{LAST}{number}").write_text(str(address))
+        return found
+
+    def _free(self, number: int) -> Address:
+        for address in self._candidates(number):
+            if not (self.directory / str(address)).exists():
+                return address
+        subnet = self.subnets[number]
+        raise TestbedError(f"no address is left in {subnet}; delete Pods, or use a larger Pod range")
 
     def release(self, container: str, interface: str) -> None:
         """Give back what the container's interface has; nothing is fine too."""
@@ -53,28 +62,29 @@ class Addresses:
                 if held == owner:
                     (self.directory / str(address)).unlink()
 
-    def holder(self, address: IPv4Address) -> str:
+    def holder(self, address: Address) -> str:
         """The container that has the address, "" if nobody has."""
         path = self.directory / str(address)
         return path.read_text().partition("\n")[0] if path.exists() else ""
 
-    def _reserved(self) -> list[tuple[IPv4Address, str]]:
+    def _reserved(self) -> list[tuple[Address, str]]:
         return [
-            (IPv4Address(path.name), path.read_text().replace("\r", ""))
+            (ip_address(path.name), path.read_text().replace("\r", ""))
             for path in self.directory.iterdir()
-            if path.name[0].isdigit()
+            if path.name != LOCK and not path.name.startswith(LAST)
         ]
 
-    def _candidates(self) -> Iterator[IPv4Address]:
-        """Every Pod address once, starting after the one given out last."""
-        first, count = int(self.subnet[GATEWAY]) + 1, self.subnet.num_addresses - GATEWAY - 2
-        last = self.directory / LAST
-        start = int(IPv4Address(last.read_text())) + 1 - first if last.exists() else 0
+    def _candidates(self, number: int) -> Iterator[Address]:
+        """Every Pod address of a range once, starting after the one given out last."""
+        subnet = self.subnets[number]
+        first, count = int(subnet[GATEWAY]) + 1, subnet.num_addresses - GATEWAY - 2
+        last = self.directory / f"{LAST}{number}"
+        start = int(ip_address(last.read_text())) + 1 - first if last.exists() else 0
         for step in range(count):
-            yield IPv4Address(first + (start + step) % count)
+            yield subnet[GATEWAY + 1 + (start + step) % count]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.directory / "lock").open("w") as lock:
+        with (self.directory / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -119,16 +119,16 @@ class Kubelet:
 async def run(settings: Settings) -> None:
     """Run for ever."""
     me = settings.me
-    cni.write_default(settings.cni_configurations, me.pod_cidr)
+    cni.write_default(settings.cni_configurations, me.pod_cidrs)
     runtime = Runtime(settings.runtime_socket)
     network = cni.Network(settings.cni_configurations, settings.cni_programs, runtime)
     async with Client.from_kubeconfig(settings.kubeconfig, "kubelet") as client:
         node = Node(
             name=me.name,
-            ip=me.address,
+            ips=me.addresses,
             client=client,
             runtime=runtime,
-            sandboxes=Sandboxes(network, settings.root / "pods", me.address, settings.dns),
+            sandboxes=Sandboxes(network, settings.root / "pods", me.addresses, settings.dns),
             services=Services(client),
             events=Recorder(client, "kubelet", me.name),
             images=settings.images,
@@ -142,7 +142,7 @@ async def run(settings: Settings) -> None:
             if settings.certificate:
                 app = server.application(kubelet.find)
                 keys = (settings.certificate, settings.key, settings.client_ca)
-                group.create_task(server.serve(app, me.address, KUBELET_PORT, *keys))
+                group.create_task(server.serve(app, me.addresses, KUBELET_PORT, *keys))
             await pods.synced.wait()
             await kubelet.adopt(pods)
             pods.subscribe(kubelet.changed)

@@ -31,7 +31,7 @@ class Node:
     """What a Pod needs of its node."""
 
     name: str
-    ip: str
+    ips: Sequence[str]
     client: Client
     runtime: Runtime
     sandboxes: Sandboxes
@@ -61,7 +61,7 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
     for name, text in (each.program.files or {}).items():
         (node.sandboxes.directory(uid) / name).write_text(text)
     host_network = bool(pod["spec"].get("hostNetwork"))
-    facts = facts_of(node, pod, attached.ip)
+    facts = facts_of(node, pod, attached.ips)
     values = await References(node.client, pod["metadata"]["namespace"]).values(each.spec)
     env = environment(pod, each.spec, facts, await node.services.seen_by(pod), values)
     mounts = volumes.mounts(pod, each.spec, node.sandboxes.directory(uid), env)
@@ -104,16 +104,18 @@ async def _running_unit(runtime: Runtime, unit: str) -> Status:
 async def fill_volumes(node: Node, pod: Object) -> None:
     """Have the Pod's volumes ready for its containers. Raises MountError."""
     references = References(node.client, pod["metadata"]["namespace"])
-    setting = volumes.Setting(pod, references, facts_of(node, pod, ""))
+    setting = volumes.Setting(pod, references, facts_of(node, pod, ()))
     await volumes.prepare(setting, node.sandboxes.directory(pod["metadata"]["uid"]))
 
 
-def facts_of(node: Node, pod: Object, ip: str) -> dict[str, str]:
+def facts_of(node: Node, pod: Object, ips: Sequence[str]) -> dict[str, str]:
     """What the downward API knows besides the Pod object."""
     host_network = bool(pod["spec"].get("hostNetwork"))
     return {
-        "POD_IP": ip,
-        "HOST_IP": node.ip,
+        "POD_IP": ips[0] if ips else "",
+        "POD_IPS": ",".join(ips),
+        "HOST_IP": node.ips[0],
+        "HOST_IPS": ",".join(node.ips),
         "NODE_NAME": node.name,
         "HOSTNAME": node.name if host_network else hostname(pod),
     }

@@ -51,9 +51,9 @@ def configuration(container: Object, directory: Path) -> tuple[str, Listens]:
     """
     if any(mount["mountPath"].startswith(SERVERS) for mount in _mounts(container)):
         return FRAME.format(servers=f"include {SERVERS}/*.conf;"), ()
-    listen, listens = ["listen 80;"], [("tcp", 80)]
+    listen, listens = ["listen 80;", "listen [::]:80;"], [("tcp", 80)]
     if _has_certificate(container, directory):
-        listen += ["listen 443 ssl;", f"ssl_certificate {TLS}/{CERTIFICATE};"]
+        listen += ["listen 443 ssl;", "listen [::]:443 ssl;", f"ssl_certificate {TLS}/{CERTIFICATE};"]
         listen.append(f"ssl_certificate_key {TLS}/{KEY};")
         listens.append(("tcp", 443))
     server = DEFAULT_SERVER.format(listen="\n        ".join(listen))

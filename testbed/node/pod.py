@@ -256,8 +256,8 @@ class PodWorker:
 
     async def _publish(self) -> bool:
         """Write the status if it changed. False when that must be tried again."""
-        ip = self._attached.ip if self._attached else ""
-        status = pod_status(self.pod, self.containers, self.node.ip, ip, self._started)
+        ips = self._attached.ips if self._attached else ()
+        status = pod_status(self.pod, self.containers, self.node.ips, ips, self._started)
         if self._ending() or (status == self._published and same_conditions(status, self.pod)):
             return True
         metadata = self.pod["metadata"]

@@ -8,12 +8,12 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from typing import Any
 
 from testbed.client import AlreadyExists, ApiError, Client, NotFound
 from testbed.errors import UsageError
 from testbed.model.conditions import condition, holds, timestamp
+from testbed.model.families import Network
 from testbed.model.resources import LEASES, NODES
 from testbed.model.topology import KUBELET_PORT
 
@@ -23,6 +23,7 @@ Object = dict[str, Any]
 VERSION = "v1.32.0+testbed"
 LEASE_NAMESPACE = "kube-node-lease"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+MOST_PODS = 4096
 PRESSURES = (
     ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -32,11 +33,14 @@ PRESSURES = (
 
 @dataclass(frozen=True)
 class Identity:
-    """What the node says of itself. `heartbeat`: seconds between two; `lease`: how long one lasts."""
+    """What the node says of itself, its primary family first.
+
+    `heartbeat`: seconds between two; `lease`: how long one lasts.
+    """
 
     name: str
-    address: str
-    pod_cidr: IPv4Network
+    addresses: Sequence[str]
+    pod_cidrs: Sequence[Network]
     labels: Mapping[str, str]
     taints: Sequence[Object]
     heartbeat: float = 10.0
@@ -69,7 +73,7 @@ def node_object(me: Identity) -> Object:
     well_known = {"hostname": me.name, "os": "linux", "arch": architecture}
     labels = {f"kubernetes.io/{name}": value for name, value in well_known.items()}
     labels |= {f"beta.kubernetes.io/{name}": well_known[name] for name in ("os", "arch")}
-    spec: Object = {"podCIDR": str(me.pod_cidr), "podCIDRs": [str(me.pod_cidr)]}
+    spec: Object = {"podCIDR": str(me.pod_cidrs[0]), "podCIDRs": list(map(str, me.pod_cidrs))}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -85,7 +89,7 @@ def node_status(me: Identity, held: Object) -> Object:
     resources = {
         "cpu": str(os.cpu_count()),
         "memory": f"{memory}Ki",
-        "pods": str(me.pod_cidr.num_addresses - 3),
+        "pods": str(min(MOST_PODS, *(each.num_addresses - 3 for each in me.pod_cidrs))),
     }
     now = timestamp()
     conditions = [(kind, "False", reason, text) for kind, reason, text in PRESSURES]
@@ -94,7 +98,7 @@ def node_status(me: Identity, held: Object) -> Object:
         "capacity": resources,
         "allocatable": resources,
         "addresses": [
-            {"type": "InternalIP", "address": me.address},
+            *({"type": "InternalIP", "address": address} for address in me.addresses),
             {"type": "Hostname", "address": me.name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},

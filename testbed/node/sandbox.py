@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
@@ -28,28 +28,35 @@ SETUPS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Attached:
-    """A sandbox whose network is up. `netns` is "" for a Pod on the node's own network."""
+    """A sandbox whose network is up. `netns` is "" for a Pod on the node's own network.
+
+    `ips`: of each family one, that of the node's primary family first.
+    """
 
     netns: str
-    ip: str
+    ips: Sequence[str]
     result: Object
+
+    @property
+    def ip(self) -> str:
+        return self.ips[0]
 
 
 @dataclass(frozen=True)
 class Dns:
     """What goes into a Pod's resolv.conf."""
 
-    server: str
+    servers: Sequence[str]
     domain: str
 
 
 class Sandboxes:
     """The sandboxes of a node. What is known of each lies in `root`/<Pod uid>, and outlives the agent."""
 
-    def __init__(self, network: Network, root: Path, node_ip: str, dns: Dns) -> None:
+    def __init__(self, network: Network, root: Path, node_ips: Sequence[str], dns: Dns) -> None:
         self._network = network
         self._root = root
-        self._node_ip = node_ip
+        self._node_ips = node_ips
         self._dns = dns
         # setns(2) and unshare(2) act on a thread: one of our own is moved about, never the loop's.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="netns")
@@ -79,11 +86,11 @@ class Sandboxes:
         directory = self.directory(uid)
         directory.mkdir(parents=True, exist_ok=True)
         if pod["spec"].get("hostNetwork"):
-            made = Attached("", self._node_ip, {})
+            made = Attached("", self._node_ips, {})
         else:
             async with self._setups:
                 made = await self._attach(pod)
-        (directory / "hosts").write_text(_hosts(pod, made.ip))
+        (directory / "hosts").write_text(_hosts(pod, made.ips))
         (directory / "resolv.conf").write_text(_resolv_conf(pod, self._dns))
         (directory / "sandbox.json").write_text(json.dumps(asdict(made)))
         return made
@@ -101,8 +108,9 @@ class Sandboxes:
         except BaseException:
             await self._in_thread(_remove_netns, sandbox.netns)
             raise
-        first = min(addresses, key=lambda text: ip_address(text).version)
-        return Attached(sandbox.netns, first, result)
+        primary = ip_address(self._node_ips[0]).version
+        addresses.sort(key=lambda text: ip_address(text).version != primary)
+        return Attached(sandbox.netns, addresses, result)
 
     async def remove(self, uid: str) -> None:
         """Detach and delete; what is not there is fine. Raises CniError when a plugin will not."""
@@ -180,12 +188,12 @@ def _remove_netns(path: str) -> None:
         Path(path).unlink()
 
 
-def _hosts(pod: Object, ip: str) -> str:
+def _hosts(pod: Object, ips: Sequence[str]) -> str:
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     name, subdomain = hostname(pod), pod["spec"].get("subdomain")
     if subdomain:
         name = f"{name}.{subdomain}.{pod['metadata']['namespace']}.svc\t{name}"
-    lines.append(f"{ip}\t{name}")
+    lines += [f"{ip}\t{name}" for ip in ips]
     for alias in pod["spec"].get("hostAliases") or ():
         lines.append("\t".join([alias["ip"], *alias["hostnames"]]))
     return "\n".join(lines) + "\n"
@@ -196,7 +204,7 @@ def _resolv_conf(pod: Object, dns: Dns) -> str:
     config = pod["spec"].get("dnsConfig") or {}
     domain, namespace = dns.domain, pod["metadata"]["namespace"]
     none = pod["spec"].get("dnsPolicy") == "None"
-    servers = [] if none or not dns.server else [dns.server]
+    servers = [] if none else list(dns.servers)
     search = [] if none else [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
     options = [] if none else ["ndots:5"]
     servers += config.get("nameservers") or ()

@@ -146,7 +146,9 @@ def tail_offset(file: Path, lines: int) -> int:
         return 0 if lines else end
 
 
-async def serve(app: web.Application, address: str, port: int, certificate: str, key: str, ca: str) -> None:
+async def serve(
+    app: web.Application, addresses: Sequence[str], port: int, certificate: str, key: str, ca: str
+) -> None:
     """Serve until cancelled. A client must show a certificate of `ca`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -154,7 +156,8 @@ async def serve(app: web.Application, address: str, port: int, certificate: str,
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address, port, ssl_context=context).start()
+        for address in addresses:
+            await web.TCPSite(runner, address, port, ssl_context=context).start()
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()

@@ -96,9 +96,13 @@ def initializing(containers: Sequence[Container]) -> Container | None:
 
 
 def pod_status(
-    pod: Object, everything: Sequence[Container], host_ip: str, pod_ip: str, started: str
+    pod: Object,
+    everything: Sequence[Container],
+    host_ips: Sequence[str],
+    pod_ips: Sequence[str],
+    started: str,
 ) -> Object:
-    """The whole status of a Pod whose network is up when `pod_ip` is set."""
+    """The whole status of a Pod whose network is up when it has `pod_ips`; primary family first."""
     initial = [each for each in everything if each.initial]
     containers = [each for each in everything if not each.initial]
     held_up = initializing(everything)
@@ -113,20 +117,20 @@ def pod_status(
     status: Object = {
         "phase": phase,
         "conditions": [
-            transition(pod, "PodReadyToStartContainers", bool(pod_ip)),
+            transition(pod, "PodReadyToStartContainers", bool(pod_ips)),
             _initialized(pod, initial, held_up),
             transition(pod, "Ready", not unready, reason, message),
             transition(pod, "ContainersReady", not unready, reason, message),
             transition(pod, "PodScheduled", True),
         ],
-        "hostIP": host_ip,
-        "hostIPs": [{"ip": host_ip}],
+        "hostIP": host_ips[0],
+        "hostIPs": [{"ip": ip} for ip in host_ips],
         "startTime": started,
         **({"initContainerStatuses": [each.status() for each in initial]} if initial else {}),
         "containerStatuses": [each.status() for each in containers],
         "qosClass": (pod.get("status") or {}).get("qosClass") or "BestEffort",
     }
-    return status | ({"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]} if pod_ip else {})
+    return status | ({"podIP": pod_ips[0], "podIPs": [{"ip": ip} for ip in pod_ips]} if pod_ips else {})
 
 
 def _initialized(pod: Object, initial: Sequence[Container], held_up: Container | None) -> Object:

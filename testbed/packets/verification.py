@@ -158,7 +158,7 @@ def _prepare(cluster: Cluster) -> None:
         )
     first = cluster.machine(FIRST)
     client = cluster.machine(CLIENT)
-    ways = [(cluster.spec.service_cidr, first), (LOAD_BALANCERS, first)]
+    ways = [(cluster.spec.service_cidr, first), (LOAD_BALANCERS[4], first)]
     ways += [(network, cluster.machine(node)) for node, network in WAYS.items()]
     for network, node in ways:
         client.run(["ip", "route", "replace", str(network), "via", str(node.address)])

@@ -42,8 +42,9 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         tracker, metrics = Tracker(self.options.node), Metrics()
-        mode = faults.chosen(mode_class(self.mode)(self.options))
-        syncing = SyncLoop(mode, tracker, self.options, metrics)
+        options = self.options.of_family(4)
+        mode = faults.chosen(mode_class(self.mode)(options))
+        syncing = SyncLoop(mode, tracker, options, metrics)
         health = HealthServer(metrics, self.mode, 2 * self.options.sync_period)
         checks = ServiceHealth(lambda: health.healthy(time.time()))
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
 
 @dataclass(frozen=True)
 class ProxyOptions:
-    """Options of a mode. Times in seconds."""
+    """Options of a mode, which serves one IP family. Times in seconds."""
 
     node: str = ""
     """`--hostname-override`: which endpoints are local."""
     cluster_cidr: str = ""
-    """`--cluster-cidr`: traffic to a cluster IP from anywhere else is masqueraded. "": none is."""
+    """`--cluster-cidr`: traffic to a cluster IP from anywhere else is masqueraded. "": none is.
+
+    One range of each family, with a comma between, as long as the options are for both families.
+    """
     masquerade_all: bool = False
     nodeport_addresses: tuple[str, ...] = ()
     """CIDRs whose local addresses node ports answer on. Empty: all."""
@@ -30,3 +35,17 @@ class ProxyOptions:
     ipvs_udp_timeout: float = 0.0
     ipvs_strict_arp: bool = False
     """Nobody but the interface that holds an address answers ARP for it."""
+    family: int = 4
+
+    def of_family(self, family: int) -> ProxyOptions:
+        """What is for one IP family. In one that --nodeport-addresses omits, node ports answer everywhere."""
+
+        def own(cidrs: Iterable[str]) -> tuple[str, ...]:
+            return tuple(cidr for cidr in cidrs if cidr and ip_network(cidr).version == family)
+
+        return replace(
+            self,
+            family=family,
+            cluster_cidr="".join(own(self.cluster_cidr.split(","))),
+            nodeport_addresses=own(self.nodeport_addresses),
+        )

@@ -19,7 +19,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setenv("TESTBED_STATE_DIR", str(tmp_path / "state"))
     state = State.create("init-test")
     try:
-        birth = boot(state, Blueprint("node01", {"node01": "172.30.0.11"}, iptables="legacy"))
+        birth = boot(state, Blueprint("node01", [("node01", "172.30.0.11")], iptables="legacy"))
         birth.ready()
         birth.commit()
         yield Machine("node01", state.machines()["node01"].pid)

@@ -32,7 +32,7 @@ def opened(tmp_path: Path) -> Opened:
     async def opening() -> AsyncIterator[Objects]:
         store = Store(SQLiteJournal(tmp_path / "api.db"), index, window=64)
         store.start()
-        objects = Objects(store, ServiceAddresses(IPv4Network("10.96.0.0/24"), PortRange(30000, 30099)))
+        objects = Objects(store, ServiceAddresses([IPv4Network("10.96.0.0/24")], PortRange(30000, 30099)))
         if not store.get("namespaces", ("", "default")):
             await objects.create(BY_ID["namespaces"], "", {"metadata": {"name": "default"}})
         try:

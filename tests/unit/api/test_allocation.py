@@ -69,14 +69,14 @@ def service(name: str, **spec: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def addresses() -> ServiceAddresses:
-    return ServiceAddresses(IPv4Network("10.96.0.0/24"), PortRange(30000, 30019))
+    return ServiceAddresses([IPv4Network("10.96.0.0/24")], PortRange(30000, 30019))
 
 
 @pytest.mark.feature("A4", "A13")
 def test_a_service_gets_an_address_of_the_range_and_its_family(addresses: ServiceAddresses) -> None:
     made = service("a", ports=[{"port": 80}])
     addresses.assign(made, None)
-    assert ip_address(made["spec"]["clusterIP"]) in addresses.network
+    assert ip_address(made["spec"]["clusterIP"]) in addresses.networks[0]
     assert made["spec"]["clusterIPs"] == [made["spec"]["clusterIP"]]
     assert (made["spec"]["ipFamilies"], made["spec"]["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
 
@@ -126,7 +126,7 @@ def test_allocation_is_derived_from_what_is_stored(addresses: ServiceAddresses) 
     stored = [service(f"s{i}", type="NodePort", ports=[{"port": 80}]) for i in range(20)]
     for each in stored:
         addresses.assign(each, None)
-    again = ServiceAddresses(addresses.network, addresses.ports)
+    again = ServiceAddresses(addresses.networks, addresses.ports)
     again.adopt(stored)
     with pytest.raises(StatusError, match="range is full"):
         again.assign(service("late", type="NodePort", ports=[{"port": 80}]), None)
@@ -140,7 +140,7 @@ def test_allocation_is_derived_from_what_is_stored(addresses: ServiceAddresses) 
     [
         ({"ipFamilyPolicy": "RequireDualStack"}, "not configured for dual-stack"),
         ({"ipFamilies": ["IPv6"]}, "not configured on this cluster"),
-        ({"clusterIP": "2001:db8::1"}, "not in the valid range"),
+        ({"clusterIP": "2001:db8::1"}, "IPv6 is not configured on this cluster"),
         ({"clusterIP": "10.96.0.0"}, "not in the valid range"),
         ({"clusterIP": "10.96.0.255"}, "not in the valid range"),
     ],

@@ -167,7 +167,7 @@ def test_no_junk_crashes_the_server(name: str) -> None:
     async def main() -> None:
         store = Store(Memory(), index)
         store.start()
-        objects = Objects(store, ServiceAddresses(IPv4Network("10.96.0.0/24"), PortRange(30000, 30099)))
+        objects = Objects(store, ServiceAddresses([IPv4Network("10.96.0.0/24")], PortRange(30000, 30099)))
         await objects.create(BY_ID["namespaces"], "", {"metadata": {"name": "default"}})
         for _ in range(TRIALS):
             await lives(Verbs(objects), kind, good, dice.choice(where), dice.choice(JUNK))

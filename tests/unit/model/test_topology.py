@@ -5,7 +5,8 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from testbed.errors import UsageError
-from testbed.model.topology import ClusterSpec, NodeWish, PortRange, network, plan
+from testbed.model.families import network
+from testbed.model.topology import DEFAULT_SERVICE_CIDR, ClusterSpec, NodeWish, PortRange, plan
 
 NODES = (NodeWish("node01"), NodeWish("node02"))
 
@@ -25,17 +26,17 @@ def test_control_plane_first_then_the_nodes_in_order() -> None:
     ("spec", "wishes", "message"),
     [
         (
-            ClusterSpec(service_cidr=IPv4Network("10.244.0.0/20")),
+            ClusterSpec(service_cidrs=(IPv4Network("10.244.0.0/20"),)),
             NODES,
             "Pod range 10.244.0.0/16 overlaps Service range 10.244.0.0/20; choose ranges that are disjoint",
         ),
         (
-            ClusterSpec(cluster_cidr=IPv4Network("172.30.0.0/16")),
+            ClusterSpec(cluster_cidrs=(IPv4Network("172.30.0.0/16"),)),
             NODES,
             "Pod range 172.30.0.0/16 overlaps underlay 172.30.0.0/24; choose ranges that are disjoint",
         ),
         (
-            ClusterSpec(cluster_cidr=IPv4Network("10.1.0.0/23")),
+            ClusterSpec(cluster_cidrs=(IPv4Network("10.1.0.0/23"),), service_cidrs=(DEFAULT_SERVICE_CIDR,)),
             NODES,
             "Pod range 10.1.0.0/23 has room for 2 nodes with a /24 each, 3 are needed; "
             "choose a larger --cluster-cidr",

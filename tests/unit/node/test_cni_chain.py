@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -71,29 +71,39 @@ def test_a_missing_plugin_or_configuration_is_said(tmp_path: Path) -> None:
 
 
 def test_our_own_configuration_is_written_only_where_there_is_none(tmp_path: Path) -> None:
-    write_default(tmp_path, IPv4Network("10.244.1.0/24"))
+    write_default(tmp_path, [IPv4Network("10.244.1.0/24")])
     (file,) = tmp_path.iterdir()
     first = file.read_text()
     assert json.loads(first)["plugins"][0]["type"] == "testbed-bridge"
-    write_default(tmp_path, IPv4Network("10.244.2.0/24"))
+    write_default(tmp_path, [IPv4Network("10.244.2.0/24")])
     assert [each.read_text() for each in tmp_path.iterdir()] == [first]
 
 
 def test_addresses_go_round_and_come_back(tmp_path: Path) -> None:
-    addresses = Addresses(tmp_path, IPv4Network("10.0.0.0/29"))
+    addresses = Addresses(tmp_path, [IPv4Network("10.0.0.0/29")])
     given = [addresses.reserve(name, "eth0") for name in "abcde"]
-    assert given == [IPv4Address(f"10.0.0.{n}") for n in range(2, 7)]
+    assert given == [[IPv4Address(f"10.0.0.{n}")] for n in range(2, 7)]
     assert addresses.reserve("b", "eth0") == given[1]
     with pytest.raises(TestbedError, match="no address is left"):
         addresses.reserve("f", "eth0")
     addresses.release("b", "eth0")
     addresses.release("b", "eth0")
     assert addresses.reserve("f", "eth0") == given[1]
-    assert addresses.holder(given[1]) == "f"
+    assert addresses.holder(given[1][0]) == "f"
 
 
 def test_an_address_given_back_is_not_the_next_one_given(tmp_path: Path) -> None:
-    addresses = Addresses(tmp_path, IPv4Network("10.0.0.0/29"))
+    addresses = Addresses(tmp_path, [IPv4Network("10.0.0.0/29")])
     first = addresses.reserve("a", "eth0")
     addresses.release("a", "eth0")
     assert addresses.reserve("b", "eth0") != first
+
+
+def test_each_range_gives_an_address_or_none_does(tmp_path: Path) -> None:
+    addresses = Addresses(tmp_path, [IPv6Network("fd00:10:244:1::/64"), IPv4Network("10.0.0.0/30")])
+    given = [IPv6Address("fd00:10:244:1::2"), IPv4Address("10.0.0.2")]
+    assert addresses.reserve("a", "eth0") == given
+    with pytest.raises(TestbedError, match=r"no address is left in 10\.0\.0\.0/30"):
+        addresses.reserve("b", "eth0")
+    assert [addresses.holder(one) for one in given] == ["a", "a"]
+    assert addresses.holder(IPv6Address("fd00:10:244:1::3")) == ""

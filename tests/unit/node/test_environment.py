@@ -6,7 +6,14 @@ import pytest
 
 from testbed.node.environment import discovery, environment, expand
 
-FACTS = {"POD_IP": "10.244.1.2", "HOST_IP": "172.30.0.11", "NODE_NAME": "node01", "HOSTNAME": "web-1"}
+FACTS = {
+    "POD_IP": "10.244.1.2",
+    "POD_IPS": "10.244.1.2",
+    "HOST_IP": "172.30.0.11",
+    "HOST_IPS": "172.30.0.11",
+    "NODE_NAME": "node01",
+    "HOSTNAME": "web-1",
+}
 
 
 def service(name: str, ip: str, *ports: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_init_containers_come_one_after_the_other_and_sidecars_stay(
 ) -> None:
     containers = through(*processes)
     held_up = initializing(containers)
-    status = pod_status(POD, containers, "h", "i", "t")
+    status = pod_status(POD, containers, ["h"], ["i"], "t")
     assert (held_up.name if held_up else "", status["phase"]) == (waits_for, phase)
     assert [each["name"] for each in status["initContainerStatuses"]] == ["one", "side", "two"]
     initialized = next(each for each in status["conditions"] if each["type"] == "Initialized")
@@ -60,7 +60,7 @@ def test_init_containers_come_one_after_the_other_and_sidecars_stay(
 def test_a_failed_init_container_is_the_end_where_nothing_is_restarted() -> None:
     never = {**POD, "spec": {**POD["spec"], "restartPolicy": "Never"}}
     containers = through(ended(1))
-    assert pod_status(never, containers, "h", "i", "t")["phase"] == "Failed"
+    assert pod_status(never, containers, ["h"], ["i"], "t")["phase"] == "Failed"
     assert not will_restart(never, containers[0])
     assert will_restart(POD, containers[0])
     assert not will_restart(POD, through(ended(0))[0])

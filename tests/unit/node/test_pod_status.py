@@ -18,7 +18,7 @@ def container(code: int | None = None, ready: bool = False) -> Container:
 
 
 def status(policy: str, *containers: Container) -> dict[str, Any]:
-    return pod_status(pod(policy), containers, "172.30.0.11", "10.244.1.2", "2025-01-01T00:00:00Z")
+    return pod_status(pod(policy), containers, ["172.30.0.11"], ["10.244.1.2"], "2025-01-01T00:00:00Z")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,14 @@ OBJECTS = {
         "binaryData": {"b": base64.b64encode(b"\xff").decode()},
     },
 }
-FACTS = {"POD_IP": "", "HOST_IP": "172.30.0.11", "NODE_NAME": "node01", "HOSTNAME": "p"}
+FACTS = {
+    "POD_IP": "",
+    "POD_IPS": "",
+    "HOST_IP": "172.30.0.11",
+    "HOST_IPS": "172.30.0.11",
+    "NODE_NAME": "node01",
+    "HOSTNAME": "p",
+}
 
 
 class Api(Client):

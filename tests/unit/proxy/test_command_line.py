@@ -62,7 +62,10 @@ def test_each_mode_has_its_own_sync_period(mode: str, period: float) -> None:
             "--proxy-mode 'magic' is unknown; choose one of iptables, ipvs, nftables, userspace",
         ),
         ("--proxy-mode iptables", "--kubeconfig is needed; `testbed kubeconfig` prints a running cluster's"),
-        ("--kubeconfig x --cluster-cidr 10.0.0.1/8", "--cluster-cidr: 10.0.0.1/8 has host bits set"),
+        (
+            "--kubeconfig x --cluster-cidr 10.0.0.1/8",
+            "--cluster-cidr '10.0.0.1/8' is not a network in CIDR form: 10.0.0.1/8 has host bits set",
+        ),
         (
             "--kubeconfig x --iptables-sync-period 5",
             "'5' is not a duration; write it like 40s, 500ms or 1m30s",
