@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from testbed.api import rules
@@ -40,7 +41,43 @@ CLASS_COLUMNS = (
     Column("Parameters", at("spec.parameters.name", NONE)),
     AGE,
 )
+ADDRESS_COLUMNS = (
+    NAME,
+    Column(
+        "ParentRef",
+        lambda obj: "/".join(obj["spec"]["parentRef"][k] for k in ("resource", "namespace", "name")),
+    ),
+    AGE,
+)
 CIDR_COLUMNS = (NAME, Column("CIDRs", lambda obj: ",".join(obj["spec"].get("cidrs") or ())), AGE)
+
+
+def addresses_of(service: Object) -> Iterator[Object]:
+    """The IPAddresses that are there because a Service has them (KEP-1880)."""
+    metadata = service["metadata"]
+    for text in service["spec"].get("clusterIPs") or ():
+        if text == "None":
+            continue
+        owner = {
+            "group": "",
+            "resource": "services",
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+        }
+        yield {
+            "kind": "IPAddress",
+            "apiVersion": "networking.k8s.io/v1",
+            "metadata": {
+                "name": text,
+                "uid": str(uuid.uuid5(uuid.UUID(metadata["uid"]), text)),
+                "creationTimestamp": metadata["creationTimestamp"],
+                "labels": {
+                    "ipaddress.kubernetes.io/ip-family": "IPv6" if ":" in text else "IPv4",
+                    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                },
+            },
+            "spec": {"parentRef": owner},
+        }
 
 
 def ingress_defaults(obj: Object) -> None:
@@ -81,16 +118,3 @@ def _backend_errors(backend: Object, place: str) -> Errors:
     if service and bool(port.get("name")) == bool(port.get("number")):
         return [required(f"{place}.service.port", "port name or number is required")]
     return rules.port_number(port["number"], f"{place}.service.port.number") if port.get("number") else []
-
-
-def service_cidr_errors(obj: Object, old: Object | None) -> Errors:
-    """The range is what the server was started with: it can be read, not widened."""
-    errors: Errors = []
-    for index, text in enumerate((obj.get("spec") or {}).get("cidrs") or ()):
-        try:
-            ip_network(text)
-        except ValueError as error:
-            errors.append(invalid_value(f"spec.cidrs[{index}]", text, str(error)))
-    if old and old.get("spec") != obj.get("spec"):
-        errors.append(invalid_value("spec.cidrs", obj["spec"].get("cidrs"), "field is immutable"))
-    return errors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ def _no_errors(obj: Object, old: Object | None) -> Errors:
 
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+READ_VERBS = ("get", "list", "watch")
+"""Of kinds that only the server itself writes."""
 
 
 @dataclass(frozen=True)
@@ -242,10 +244,11 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         resources.SERVICE_CIDRS,
         networking.CIDR_COLUMNS,
-        validate=networking.service_cidr_errors,
         status=True,
         first_status=None,
+        verbs=READ_VERBS,
     ),
+    Kind(resources.IP_ADDRESSES, networking.ADDRESS_COLUMNS, verbs=READ_VERBS),
     Kind(
         resources.POD_DISRUPTION_BUDGETS,
         disruption.COLUMNS,
@@ -288,6 +291,13 @@ def index(kind_id: str, obj: Object) -> tuple[Mapping[str, str], Mapping[str, st
     for path in BY_ID[kind_id].fields:
         fields[path] = _text(obj, path)
     return metadata.get("labels") or {}, fields
+
+
+def derive(kind_id: str, obj: Object) -> Iterator[tuple[str, tuple[str, str], Object]]:
+    """The objects (kind, key, object) that are there because another is: the addresses of a Service."""
+    if kind_id == resources.SERVICES.qualified:
+        for address in networking.addresses_of(obj):
+            yield resources.IP_ADDRESSES.qualified, ("", address["metadata"]["name"]), address
 
 
 def _text(obj: Object, path: str) -> str:

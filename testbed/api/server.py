@@ -26,7 +26,7 @@ from testbed.api.journal import SQLiteJournal
 from testbed.api.kubelets import Kubelets
 from testbed.api.objects import Objects
 from testbed.api.rbac import Attributes, Rbac
-from testbed.api.registry import index
+from testbed.api.registry import derive, index
 from testbed.api.reviews import Reviews
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.status import StatusError, internal, method_not_allowed, no_such_path, too_large
@@ -116,7 +116,7 @@ class Server:
         self.settings = settings
         self.tls = tls_context(settings)
         self.sockets = open_sockets(settings)
-        self.store = Store(SQLiteJournal(settings.db), index)
+        self.store = Store(SQLiteJournal(settings.db), index, derive=derive)
         self.objects = Objects(self.store, ServiceAddresses(settings.services, settings.node_ports))
         self.kubelets = Kubelets(self.objects, settings.kubelet_certificate, settings.kubelet_key)
         self.verbs = Verbs(self.objects)

@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -26,21 +26,26 @@ Key = tuple[str, str]
 """Namespace ("" for kinds outside namespaces) and name."""
 Index = Callable[[str, Object], tuple[Mapping[str, str], Mapping[str, str]]]
 """(kind, object) -> its labels and its selectable fields."""
+Derive = Callable[[str, Object], Iterable[tuple[str, Key, Object]]]
+"""(kind, object) -> the objects (kind, key, object) that are there because it is."""
 
 WINDOW = 10_000
 """Events kept for watches that resume; older ones are compacted, a sixteenth of it at a time."""
 EMPTY: Mapping[str, str] = {}
+NONE_DERIVED: Mapping[tuple[str, Key], Record] = {}
 
 
 class Record:
     """An object at one revision: its JSON, and what selectors look at. Never changed once made."""
 
-    __slots__ = ("data", "fields", "key", "labels", "revision")
+    __slots__ = ("data", "derived", "fields", "key", "labels", "revision")
 
     def __init__(
         self, key: Key, revision: int, data: bytes, labels: Mapping[str, str], fields: Mapping[str, str]
     ) -> None:
         self.key, self.revision, self.data, self.labels, self.fields = key, revision, data, labels, fields
+        self.derived: Mapping[tuple[str, Key], Record] = NONE_DERIVED
+        """What is there because this is: never in the journal, made from it anew."""
 
     def decode(self) -> Object:
         """A fresh copy of the object, free to change."""
@@ -50,10 +55,13 @@ class Record:
 class Event:
     """One revision. `type`: ADDED, MODIFIED, DELETED; `previous` is what it took the place of."""
 
-    __slots__ = ("kind", "previous", "record", "type")
+    __slots__ = ("derived", "kind", "previous", "record", "type")
 
-    def __init__(self, type: str, kind: str, record: Record, previous: Record | None) -> None:
+    def __init__(
+        self, type: str, kind: str, record: Record, previous: Record | None, *, derived: bool = False
+    ) -> None:
         self.type, self.kind, self.record, self.previous = type, kind, record, previous
+        self.derived = derived
 
 
 class Listener(Protocol):
@@ -87,8 +95,14 @@ class _Trim(NamedTuple):
 class Store:
     """Open with `Store(journal, index)`, then `start()` on the loop; `close()` writes what is pending."""
 
-    def __init__(self, journal: Journal, index: Index, window: int = WINDOW) -> None:
-        self._journal, self._index, self._window = journal, index, window
+    def __init__(
+        self,
+        journal: Journal,
+        index: Index,
+        window: int = WINDOW,
+        derive: Derive = lambda kind, obj: (),
+    ) -> None:
+        self._journal, self._index, self._window, self._derive = journal, index, window, derive
         self._objects: dict[str, dict[Key, Record]] = {}
         self._pending: dict[tuple[str, Key], Event] = {}
         self._events: list[Event] = []
@@ -177,8 +191,14 @@ class Store:
         return future
 
     def _record(self, kind: str, key: Key, revision: int, data: bytes, obj: Object) -> Record:
-        labels, fields = self._index(kind, obj)
-        return Record(key, revision, data, labels, fields)
+        record = Record(key, revision, data, *self._index(kind, obj))
+        derived = {}
+        for what, place, made in self._derive(kind, obj):
+            made["metadata"]["resourceVersion"] = str(revision)
+            derived[what, place] = Record(place, revision, orjson.dumps(made), *self._index(what, made))
+        if derived:
+            record.derived = derived
+        return record
 
     def _replay(self, row: Row) -> None:
         key = (row.namespace, row.name)
@@ -188,15 +208,19 @@ class Store:
         type = "DELETED" if row.deleted else "MODIFIED" if previous else "ADDED"
         self._apply(Event(type, row.kind, record, previous))
 
-    def _apply(self, event: Event) -> None:
-        objects = self._objects.setdefault(event.kind, {})
-        if event.type == "DELETED":
-            objects.pop(event.record.key, None)
-        else:
-            objects[event.record.key] = event.record
+    def _apply(self, event: Event) -> list[Event]:
+        """Make an event, and what follows of it, visible. All of them, at one revision."""
+        events = [event, *_following(event)]
+        for each in events:
+            objects = self._objects.setdefault(each.kind, {})
+            if each.type == "DELETED":
+                objects.pop(each.record.key, None)
+            else:
+                objects[each.record.key] = each.record
         self.revision = event.record.revision
         if self.revision > self.compacted:
-            self._events.append(event)
+            self._events += events
+        return events
 
     # -- the writer: one thread, one transaction for all that is waiting
 
@@ -238,9 +262,9 @@ class Store:
             pending_key = (event.kind, event.record.key)
             if self._pending.get(pending_key) is event:
                 del self._pending[pending_key]
-            self._apply(event)
-            for listener in tuple(self._listeners.get(event.kind, ())):
-                listener.offer(event)
+            for each in self._apply(event):
+                for listener in tuple(self._listeners.get(each.kind, ())):
+                    listener.offer(each)
             if not done.done():
                 done.set_result(event.record)
         if len(self._events) > self._window + self._window // 16:
@@ -269,9 +293,26 @@ class Store:
         if not old:
             return
         self.compacted = old[-1].record.revision
-        drops = [event.previous.revision for event in old if event.previous]
-        drops += [event.record.revision for event in old if event.type == "DELETED"]
+        kept = [event for event in old if not event.derived]
+        drops = [event.previous.revision for event in kept if event.previous]
+        drops += [event.record.revision for event in kept if event.type == "DELETED"]
         self._queue.put(_Trim(self.compacted, drops))
+
+
+def _following(event: Event) -> Iterator[Event]:
+    """What comes and goes because the object of an event comes, changes or goes."""
+    before = event.previous.derived if event.previous else NONE_DERIVED
+    after = NONE_DERIVED if event.type == "DELETED" else event.record.derived
+    for (kind, key), record in before.items():
+        if (kind, key) not in after:
+            obj = record.decode()
+            obj["metadata"]["resourceVersion"] = str(event.record.revision)
+            gone = Record(key, event.record.revision, orjson.dumps(obj), record.labels, record.fields)
+            yield Event("DELETED", kind, gone, record, derived=True)
+    for (kind, key), record in after.items():
+        if (kind, key) not in before:
+            yield Event("ADDED", kind, record, None, derived=True)
+    event.record.derived = {place: before.get(place, record) for place, record in after.items()}
 
 
 def _row(event: Event) -> Row:

@@ -117,5 +117,6 @@ ALL: tuple[Resource, ...] = (
     INGRESSES,
     INGRESS_CLASSES,
     SERVICE_CIDRS,
+    IP_ADDRESSES,
     POD_DISRUPTION_BUDGETS,
 )

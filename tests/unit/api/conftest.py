@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from testbed.api.journal import SQLiteJournal
 from testbed.api.objects import Objects
-from testbed.api.registry import BY_ID, index
+from testbed.api.registry import BY_ID, derive, index
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.store import Store
 from testbed.model.topology import PortRange
@@ -30,7 +30,7 @@ def opened(tmp_path: Path) -> Opened:
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[Objects]:
-        store = Store(SQLiteJournal(tmp_path / "api.db"), index, window=64)
+        store = Store(SQLiteJournal(tmp_path / "api.db"), index, window=64, derive=derive)
         store.start()
         objects = Objects(store, ServiceAddresses([IPv4Network("10.96.0.0/24")], PortRange(30000, 30099)))
         if not store.get("namespaces", ("", "default")):

@@ -1,0 +1,113 @@
+"""kubectl create, apply, expose, scale, label, patch, delete."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from own_server import DEPLOYMENT, Api, manifest, pod
+
+
+def assert_within(sent: Any, stored: Any, where: str) -> None:
+    """All that was sent is stored; the server may have added to it."""
+    if isinstance(sent, dict):
+        for key, value in sent.items():
+            if value not in (None, {}) and key != "status":
+                assert key in stored, f"{where}.{key}"
+                assert_within(value, stored[key], f"{where}.{key}")
+    elif isinstance(sent, list):
+        assert len(sent) == len(stored), where
+        for at, value in enumerate(sent):
+            assert_within(value, stored[at], f"{where}[{at}]")
+    else:
+        assert sent == stored, where
+
+
+@pytest.mark.feature("C1", "C2")
+def test_apply_changes_only_what_changed(api: Api, namespace: str) -> None:
+    for expected in ("created", "unchanged"):
+        told = api.out("apply", "-n", namespace, "-f", "-", stdin=DEPLOYMENT)
+        assert told == f"deployment.apps/web {expected}\nservice/web {expected}\n"
+    changed = DEPLOYMENT.replace("nginx:1.14", "nginx:1.15")
+    told = api.out("apply", "-n", namespace, "-f", "-", stdin=changed)
+    assert told == "deployment.apps/web configured\nservice/web unchanged\n"
+    deployment = api.json("get", "deployment", "web", "-n", namespace)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "nginx:1.15"
+    assert container["ports"] == [{"containerPort": 80, "name": "http", "protocol": "TCP"}]
+    assert deployment["metadata"]["generation"] == 2
+
+
+@pytest.mark.feature("A23", "C2")
+def test_expose_scale_label_annotate_patch(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    api.out("apply", *here, "-f", "-", stdin=DEPLOYMENT)
+    api.out("expose", "deployment", "web", "--name=inner", "--port=8080", "--target-port=80", *here)
+    assert api.json("get", "service", "inner", *here)["spec"]["ports"][0]["targetPort"] == 80
+    api.out("scale", "deployment", "web", "--replicas=5", *here)
+    assert api.json("get", "deployment", "web", *here)["spec"]["replicas"] == 5
+    api.out("label", "deployment", "web", "tier=front", *here)
+    assert (
+        api.out("get", "deployments", "-l", "tier in (front,back)", "-o", "name", *here)
+        == "deployment.apps/web\n"
+    )
+    assert api.out("get", "deployments", "-l", "!tier", "-o", "name", *here) == ""
+    api.out("annotate", "deployment", "web", "a=b", *here)
+    patches = (
+        ("strategic", '{"spec":{"ports":[{"port":443,"name":"tls"},{"port":80,"name":"web"}]}}'),
+        ("merge", '{"spec":{"sessionAffinity":"ClientIP"}}'),
+        ("json", '[{"op":"replace","path":"/spec/selector/app","value":"other"}]'),
+    )
+    for kind, text in patches:
+        api.out("patch", "service", "web", "--type", kind, "-p", text, *here)
+    spec = api.json("get", "service", "web", *here)["spec"]
+    assert {(port["name"], port["port"]) for port in spec["ports"]} == {("web", 80), ("tls", 443)}
+    assert spec["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
+    assert spec["selector"] == {"app": "other"}
+
+
+@pytest.mark.feature("C1", "A23")
+def test_the_create_commands_which_speak_protobuf(api: Api, namespace: str) -> None:
+    """kubectl sends these in protobuf; what is stored is what its own dry run shows in JSON."""
+    here = ("-n", namespace)
+    for words in (
+        ("configmap", "c", "--from-literal=a=b"),
+        ("secret", "generic", "s", "--from-literal=p=q"),
+        ("serviceaccount", "sa"),
+        ("deployment", "d", "--image=nginx", "--port=80", "--replicas=0", "--", "sleep", "5"),
+        ("job", "j", "--image=busybox", "--", "true"),
+        ("service", "clusterip", "plain", "--tcp=80:8080", "--clusterip=10.96.100.100"),
+        ("service", "clusterip", "headless", "--tcp=80:http", "--clusterip=None"),
+        ("service", "nodeport", "np", "--tcp=80", "--node-port=30777"),
+        ("service", "externalname", "en", "--external-name=example.com"),
+    ):
+        sent = json.loads(api.out("create", "--dry-run=client", "-o", "json", *here, *words))
+        name = api.out("create", "-o", "name", *here, *words).strip()
+        stored = api.json("get", name, *here)
+        assert_within(sent, stored, name)
+    api.out("create", "namespace", f"{namespace}-other")
+    api.out("delete", "deployments,jobs", "--all", *here)
+
+
+def test_a_scheduled_pod_ends_gracefully(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    api.out("create", "-f", "-", *here, stdin=pod("bound", node="node01"))
+    api.out("delete", "pod", "bound", "--wait=false", *here)
+    held = api.json("get", "pod", "bound", *here)
+    assert held["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert api.out("get", "pod", "bound", *here).splitlines()[1].split()[2] == "Terminating"
+    api.out("delete", "pod", "bound", "--force", "--grace-period=0", *here)
+    assert "not found" in api.refused("get", "pod", "bound", *here)
+
+
+@pytest.mark.feature("C2")
+def test_an_eviction_is_a_deletion_with_grace(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    api.out("create", "-f", "-", *here, stdin=pod("victim", node="node01"))
+    path = f"/api/v1/namespaces/{namespace}/pods/victim/eviction"
+    eviction = manifest("Eviction", "victim", "policy/v1", deleteOptions={"gracePeriodSeconds": 5})
+    assert '"Success"' in api.out("create", "--raw", path, "-f", "-", stdin=eviction)
+    assert api.json("get", "pod", "victim", *here)["metadata"]["deletionGracePeriodSeconds"] == 5
+    missing = path.replace("victim", "nobody")
+    assert "not found" in api.refused("create", "--raw", missing, "-f", "-", stdin=eviction)
