@@ -18,6 +18,16 @@ from testbed.errors import UsageError
 class User:
     name: str
     groups: frozenset[str] = frozenset()
+    uid: str = ""
+    extra: tuple[tuple[str, str], ...] = ()
+    """What else is known of a token: the Pod that it is bound to, its own id."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """As a UserInfo of authentication.k8s.io."""
+        known = {"uid": self.uid, "extra": {key: [value] for key, value in self.extra}}
+        told = {name: value for name, value in known.items() if value}
+        return {"username": self.name, "groups": sorted(self.groups), **told}
 
 
 ANONYMOUS = User("system:anonymous", frozenset({"system:unauthenticated"}))

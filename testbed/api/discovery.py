@@ -34,11 +34,12 @@ SUBRESOURCES: dict[str, tuple[Resource | None, tuple[str, ...]]] = {
     "eviction": (Resource("policy", "v1", "evictions", "Eviction"), ("create",)),
     "token": (Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest"), ("create",)),
     "exec": (Resource("", "v1", "pods", "PodExecOptions"), ("create", "get")),
+    "attach": (Resource("", "v1", "pods", "PodAttachOptions"), ("create", "get")),
     "portforward": (Resource("", "v1", "pods", "PodPortForwardOptions"), ("create", "get")),
 }
 
 
-STREAMS = ("exec", "log", "portforward")
+STREAMS = ("attach", "exec", "log", "portforward")
 """The subresources that speak no objects."""
 
 

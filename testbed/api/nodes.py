@@ -36,6 +36,8 @@ def restrict(store: Store, user: User, verb: str, target: Target, body: Callable
         told = "can only access node lease with the same name as the requesting node"
     elif resource is PODS and verb not in _READ:
         told = _pod(store, node, verb, target)
+    elif resource is SERVICE_ACCOUNTS and target.subresource == "token":
+        told = _token(store, node, target.namespace, body())
     elif resource in (SECRETS, CONFIG_MAPS, SERVICE_ACCOUNTS) and verb not in ("list", "watch"):
         told = _referenced(store, node, target)
     if told:
@@ -48,6 +50,17 @@ def _pod(store: Store, node: str, verb: str, target: Target) -> str:
     record = store.latest(PODS.qualified, target.key)
     if record is not None and record.fields.get("spec.nodeName") != node:
         return f'node "{node}" can only {verb} pods with spec.nodeName set to itself'
+    return ""
+
+
+def _token(store: Store, node: str, namespace: str, request: Object) -> str:
+    """Tokens for Pods of its own; that the Pod runs as that account is checked where they are made."""
+    bound = (request.get("spec") or {}).get("boundObjectRef") or {}
+    if bound.get("kind") != PODS.kind or not bound.get("name") or not bound.get("uid"):
+        return "node requested token not bound to a pod"
+    record = store.latest(PODS.qualified, (namespace, str(bound["name"])))
+    if record is None or record.fields.get("spec.nodeName") != node:
+        return "node requested token bound to a pod scheduled on a different node"
     return ""
 
 

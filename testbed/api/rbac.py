@@ -55,7 +55,7 @@ class Rbac:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._grants: list[_Grant] | None = None
-        self._decided: dict[tuple[User, Attributes], bool] = {}
+        self._decided: dict[tuple[str, frozenset[str], Attributes], bool] = {}
         for resource in (ROLES, ROLE_BINDINGS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS):
             store.listen(resource.qualified, self)
 
@@ -67,12 +67,13 @@ class Rbac:
     def allows(self, user: User, asked: Attributes) -> bool:
         if MASTERS in user.groups:
             return True
-        known = self._decided.get((user, asked))
+        key = (user.name, user.groups, asked)
+        known = self._decided.get(key)
         if known is None:
             known = any(_permits(rule, asked) for rule in self.rules(user, asked.namespace))
             if len(self._decided) >= MOST_REMEMBERED:
                 self._decided.clear()
-            self._decided[user, asked] = known
+            self._decided[key] = known
         return known
 
     def rules(self, user: User, namespace: str) -> Iterator[Object]:

@@ -99,7 +99,7 @@ KINDS: tuple[Kind, ...] = (
             "status.nominatedNodeName",
         ),
         status=True,
-        subresources=("binding", "eviction", "exec", "log", "portforward"),
+        subresources=("attach", "binding", "eviction", "exec", "log", "portforward"),
     ),
     Kind(
         resources.SERVICES,

@@ -8,7 +8,7 @@ from typing import Any
 from testbed.api.auth import User
 from testbed.api.rbac import Attributes, Rbac
 from testbed.api.status import bad_request
-from testbed.api.tokens import Tokens
+from testbed.api.tokens import ISSUER, Tokens
 
 Object = dict[str, Any]
 Review = Callable[[User, str, Object], Object]
@@ -25,7 +25,7 @@ class Reviews:
             "SubjectAccessReview": lambda _, __, spec: self._access(_subject(spec), spec),
             "LocalSubjectAccessReview": lambda _, namespace, spec: self._local(namespace, spec),
             "SelfSubjectRulesReview": lambda user, _, spec: self._rules(user, spec),
-            "SelfSubjectReview": lambda user, _, __: {"userInfo": _info(user)},
+            "SelfSubjectReview": lambda user, _, __: {"userInfo": user.info},
             "TokenReview": lambda _, __, spec: self._token(spec),
         }
 
@@ -65,13 +65,13 @@ class Reviews:
         }
 
     def _token(self, spec: Object) -> Object:
-        user = self._tokens.user(str(spec.get("token") or ""))
-        return {"authenticated": True, "user": _info(user)} if user else {"authenticated": False}
+        asked = frozenset(map(str, spec.get("audiences") or (ISSUER,)))
+        found = self._tokens.reviewed(str(spec.get("token") or ""), asked)
+        if found is None:
+            return {"authenticated": False, "user": {}, "error": "invalid bearer token"}
+        user, audiences = found
+        return {"authenticated": True, "user": user.info, "audiences": sorted(audiences)}
 
 
 def _subject(spec: Object) -> User:
     return User(str(spec.get("user") or ""), frozenset(map(str, spec.get("groups") or ())))
-
-
-def _info(user: User) -> Object:
-    return {"username": user.name, "groups": sorted(user.groups)}

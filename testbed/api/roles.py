@@ -46,7 +46,17 @@ _SEEN = [
     _rule(READ, "networking.k8s.io", "ingresses", "networkpolicies"),
 ]
 _EDITED = [
-    _rule((*READ, *WRITE), "", *_CORE, "secrets", "pods/exec", "pods/portforward", "pods/eviction", "events"),
+    _rule(
+        (*READ, *WRITE),
+        "",
+        *_CORE,
+        "secrets",
+        "pods/attach",
+        "pods/exec",
+        "pods/portforward",
+        "pods/eviction",
+        "events",
+    ),
     _rule(("create",), "", "serviceaccounts/token"),
     _rule((*READ, *WRITE), "apps", *_WORKLOADS, "statefulsets", "statefulsets/scale"),
     _rule((*READ, *WRITE), "batch", "cronjobs", "jobs"),

@@ -19,7 +19,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from testbed.api import bootstrap, expiry, nodes, paths, podlog, streams
+from testbed.api import bootstrap, expiry, fields, nodes, paths, podlog, streams
 from testbed.api.auth import Authenticator, User
 from testbed.api.calls import Call, Target, parse_path, verb_of
 from testbed.api.journal import SQLiteJournal
@@ -206,11 +206,13 @@ class Server:
         call = Call(target, verb, query, form, body, content_type, manager)
         nodes.restrict(self.store, user, verb, target, call.document)
         if verb == "create" and target.kind.verbs == ("create",):
-            answer = self.reviews.answer(user, kind.kind, target.namespace, call.document())
+            answer = self.reviews.answer(
+                user, kind.kind, target.namespace, fields.check(call, call.document())
+            )
             return _json(201, orjson.dumps(answer))
         if verb == "create" and target.subresource == "token":
             account = self.objects.find(target.kind, target.key).decode()
-            return _json(201, orjson.dumps(self.tokens.issue(account, call.document())))
+            return _json(201, orjson.dumps(self.tokens.issue(account, fields.check(call, call.document()))))
         if verb == "watch":
             return await self.watches.serve(request, call)
         code, data = await self.verbs.handle(call)

@@ -1,4 +1,4 @@
-"""`kubectl exec`, `cp` and `port-forward`: WebSockets, passed on to the kubelet of the Pod's node.
+"""`kubectl exec`, `attach`, `cp` and `port-forward`: WebSockets, passed on to the kubelet of the Pod's node.
 
 What is inside is the kubelet's concern: both sides agree on a subprotocol, messages go through as they are.
 """
@@ -15,8 +15,10 @@ from testbed.api.kubelets import Kubelets, container_of
 from testbed.api.status import StatusError, bad_request, internal
 from testbed.api.store import Key
 
+_CHANNELS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 PROTOCOLS = {
-    "exec": ("v5.channel.k8s.io", "v4.channel.k8s.io"),
+    "exec": _CHANNELS,
+    "attach": _CHANNELS,
     "portforward": ("SPDY/3.1+portforward.k8s.io",),
 }
 _KUBELETS_WORDS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
@@ -26,12 +28,12 @@ Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
 async def serve(kubelets: Kubelets, request: web.BaseRequest, key: Key, what: str) -> web.StreamResponse:
-    """Answer pods/NAME/exec and portforward. Raises StatusError before the connection is upgraded."""
+    """Answer pods/NAME/exec, attach and portforward. Raises StatusError before the connection is upgraded."""
     pod = kubelets.pod(key)
     query = request.rel_url.query
     path, words = "/".join(("portForward", *key)), []
-    if what == "exec":
-        path = "/".join(("exec", *key, container_of(pod, query)))
+    if what != "portforward":
+        path = "/".join((what, *key, container_of(pod, query)))
         words = [("command", word) for word in query.getall("command", [])]
         words += [(word, "1") for name, word in _KUBELETS_WORDS.items() if query.get(name) in ("1", "true")]
     client = web.WebSocketResponse(protocols=PROTOCOLS[what], max_msg_size=0, compress=False)

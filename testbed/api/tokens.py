@@ -19,16 +19,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from testbed.api.auth import User
-from testbed.api.status import bad_request
-from testbed.api.store import Store
+from testbed.api.status import bad_request, conflict, invalid, invalid_value, not_found
+from testbed.api.store import Key, Store
 from testbed.errors import UsageError
-from testbed.model.resources import SERVICE_ACCOUNTS
+from testbed.model.conditions import seconds_since
+from testbed.model.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
 
 Object = dict[str, Any]
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 SHORTEST, LONGEST, DEFAULT = 600, 1 << 32, 3600
 """Seconds that a token lasts."""
+LEEWAY = 60.0
+"""Seconds for which a token outlives the deletion of what it is bound to."""
+TOKEN_REQUESTS = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
+BOUND = {resource.kind: resource for resource in (PODS, SECRETS, NODES)}
+_EXTRA = "authentication.kubernetes.io/"
 _HALF = 32
 """Bytes of each of the two numbers in a P-256 signature."""
 _MOST_REMEMBERED = 1024
@@ -58,20 +64,19 @@ class Tokens:
             raise bad_request("this API server has no --service-account-signing-key-file")
         spec = request.setdefault("spec", {})
         seconds = spec.setdefault("expirationSeconds", DEFAULT)
-        if not isinstance(seconds, int) or not SHORTEST <= seconds <= LONGEST:
-            raise bad_request("spec.expirationSeconds: may not specify a duration less than 10 minutes")
-        audiences = spec.get("audiences") or [ISSUER]
-        spec["audiences"] = audiences
+        if not SHORTEST <= seconds <= LONGEST:
+            limit = "less than 10 minutes" if seconds < SHORTEST else "larger than 2^32 seconds"
+            error = invalid_value("spec.expirationSeconds", seconds, f"may not specify a duration {limit}")
+            raise invalid(TOKEN_REQUESTS, account["metadata"]["name"], [error])
+        spec["audiences"] = spec.get("audiences") or [ISSUER]
         metadata, now = account["metadata"], int(time.time())
         inside: Object = {
             "namespace": metadata["namespace"],
             "serviceaccount": {"name": metadata["name"], "uid": metadata["uid"]},
+            **self._bound(metadata, spec.get("boundObjectRef")),
         }
-        bound = spec.get("boundObjectRef") or {}
-        if bound.get("kind") == "Pod":
-            inside["pod"] = {"name": bound.get("name"), "uid": bound.get("uid")}
         claims = {
-            "aud": audiences,
+            "aud": spec["audiences"],
             "exp": now + seconds,
             "iat": now,
             "nbf": now,
@@ -84,17 +89,80 @@ class Tokens:
         request["status"] = {"token": self._signed(claims), "expirationTimestamp": expires}
         return request
 
+    def _bound(self, account: Object, reference: Object | None) -> Object:
+        """The claims of the object that a token is to end with: a Pod, a Secret or a Node."""
+        if not reference:
+            return {}
+        resource = BOUND.get(reference.get("kind", ""))
+        if resource is None or reference.get("apiVersion", "v1") != "v1":
+            told = f"{reference.get('apiVersion', '')}, Kind={reference.get('kind', '')}"
+            raise bad_request(f"cannot bind token to object of type {told}")
+        name, asked = str(reference.get("name") or ""), reference.get("uid")
+        record = self._store.get(
+            resource.qualified, (account["namespace"] if resource.namespaced else "", name)
+        )
+        if record is None:
+            raise not_found(resource, name)
+        obj = record.decode()
+        actual = obj["metadata"]["uid"]
+        if asked and asked != actual:
+            told = f"the UID in the bound object reference ({asked}) does not match the UID in record"
+            raise conflict(resource, name, f"{told}. The object might have been deleted and then recreated")
+        claims = {resource.singular: {"name": name, "uid": actual}}
+        if resource is PODS:
+            if obj["spec"].get("serviceAccountName") != account["name"]:
+                told = (
+                    f'cannot bind token for serviceaccount "{account["name"]}" to pod running with different'
+                )
+                raise bad_request(f"{told} serviceaccount name.")
+            node = self._store.get(NODES.qualified, ("", obj["spec"].get("nodeName") or ""))
+            if node is not None:
+                claims["node"] = {"name": node.key[1], "uid": node.decode()["metadata"]["uid"]}
+        return claims
+
     def user(self, token: str) -> User | None:
-        """Whose token it is; None if it is none of ours, expired, or its account or Pod is gone."""
+        """Whose token it is; None if it is none of ours, expired, or its account or bound object is gone."""
+        found = self.reviewed(token, frozenset({ISSUER}))
+        return found[0] if found else None
+
+    def reviewed(self, token: str, audiences: frozenset[str]) -> tuple[User, frozenset[str]] | None:
+        """Whose it is, and which of these audiences it is for."""
         known = self._known.get(token) or self._verified(token)
-        if known is None or known.claims["exp"] < time.time() or ISSUER not in known.claims["aud"]:
+        if known is None or not known.claims["nbf"] <= time.time() < known.claims["exp"]:
             return None
-        account = self._store.get(SERVICE_ACCOUNTS.qualified, (known.namespace, known.name))
-        if account is None or account.decode()["metadata"]["uid"] != known.uid:
+        meant = audiences & set(known.claims["aud"])
+        inside = known.claims["kubernetes.io"]
+        account = (SERVICE_ACCOUNTS, (known.namespace, known.name), known.uid)
+        bound = [
+            (resource, (known.namespace if resource.namespaced else "", claim["name"]), claim["uid"])
+            for resource in BOUND.values()
+            if (claim := inside.get(resource.singular)) and not (resource is NODES and "pod" in inside)
+        ]
+        if not meant or not all(self._lives(*each) for each in (account, *bound)):
             return None
-        groups = {"system:serviceaccounts", f"system:serviceaccounts:{known.namespace}"}
+        groups = {
+            "system:serviceaccounts",
+            f"system:serviceaccounts:{known.namespace}",
+            "system:authenticated",
+        }
+        extra = [(f"{_EXTRA}credential-id", f"JTI={known.claims['jti']}")]
+        for what in ("pod", "node"):
+            extra += [
+                (f"{_EXTRA}{what}-{field}", inside[what][field])
+                for field in ("name", "uid")
+                if what in inside
+            ]
         name = _user_name(known.namespace, known.name)
-        return User(name, frozenset(groups | {"system:authenticated"}))
+        return User(name, frozenset(groups), known.uid, tuple(extra)), meant
+
+    def _lives(self, resource: Resource, key: Key, uid: str) -> bool:
+        """Whether the object is there still, or is only just going."""
+        record = self._store.get(resource.qualified, key)
+        if record is None or uid.encode() not in record.data:
+            return False
+        metadata = record.decode()["metadata"]
+        going = metadata.get("deletionTimestamp")
+        return bool(metadata["uid"] == uid and not (going and seconds_since(going) > LEEWAY))
 
     def _signed(self, claims: Object) -> str:
         assert self._key
