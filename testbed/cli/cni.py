@@ -12,17 +12,6 @@ import sys
 from typing import Any
 
 
-def preload() -> None:
-    """Import what `run` needs, before a machine's init is forked."""
-    from pyroute2 import IPRoute
-
-    import testbed.node.bridge  # noqa: F401
-    from testbed.kernel import link
-
-    with IPRoute() as ip:  # pyroute2 compiles its messages at their first use: once, not in each child
-        link.find(ip, "lo")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything comes by environment and standard input."""
 

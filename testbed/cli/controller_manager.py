@@ -16,11 +16,6 @@ from testbed.model.topology import DEFAULT_CLUSTER_CIDRS, DEFAULT_SERVICE_CIDRS
 DEFAULT_GRACE = 40.0
 
 
-def preload() -> None:
-    """Import what `run` needs, before a machine's init is forked."""
-    import testbed.controllers.process  # noqa: F401
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
     parser.add_argument(

@@ -12,11 +12,6 @@ import argparse
 import logging
 
 
-def preload() -> None:
-    """Import what `run` needs, before a machine's init is forked."""
-    import testbed.dns.process  # noqa: F401
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")

@@ -11,19 +11,12 @@ import argparse
 DEFAULT_PORT = 8080
 
 
-def preload() -> None:
-    """Import what `run` needs, before a machine's init is forked."""
-    import testbed.node.echo  # noqa: F401
-    from testbed.cli.main import parser
-
-    parser("echo")  # argparse fills its tables at first use: 1.7 MB of each child's memory otherwise
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, what in (
         ("--tcp", "lines, and HTTP, over TCP"),
         ("--http", "the same as --tcp"),
         ("--udp", "datagrams"),
+        ("--sctp", "lines, over SCTP"),
     ):
         parser.add_argument(
             name, type=int, action="append", default=[], metavar="PORT", help=f"serve {what}; may be repeated"
@@ -31,19 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import asyncio
-
-    from testbed.errors import UsageError
     from testbed.node.echo import serve
 
-    tcp = [*args.tcp, *args.http]
-    if not tcp and not args.udp:
-        tcp = [DEFAULT_PORT]
-    for port in (*tcp, *args.udp):
-        if not 0 < port < 65536:
-            raise UsageError(f"{port} is not a port; choose 1 to 65535")
-    try:
-        asyncio.run(serve(tcp, args.udp))
-    except OSError as error:
-        raise UsageError(f"cannot listen: {error.strerror}; choose a free port") from None
+    ports = {"tcp": [*args.tcp, *args.http], "udp": args.udp, "sctp": args.sctp}
+    serve(ports if any(ports.values()) else {"tcp": [DEFAULT_PORT]})
     return 0

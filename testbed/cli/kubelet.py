@@ -15,11 +15,6 @@ from pathlib import Path
 from testbed.model.families import networks
 
 
-def preload() -> None:
-    """Import what `run` needs, before a machine's init is forked."""
-    import testbed.node.kubelet  # noqa: F401
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")

@@ -59,7 +59,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
-    """The argument parser. With `only`, the module of that one verb is imported and its arguments added."""
+    """The argument parser of one verb, whose module is imported; or the one that lists all of them."""
+    if only is not None:
+        module = importlib.import_module(f"testbed.cli.{VERBS[only].module}")
+        one = Parser(
+            prog=f"testbed {only}",
+            description=(module.__doc__ or VERBS[only].help).strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.add_argument("-v", "--verbose", action="store_true", help="show tracebacks and debug logs")
+        module.add_arguments(one)
+        one.set_defaults(run=module.run)
+        return one
     top = Parser(
         prog="testbed",
         description="Is a Kubernetes service proxy correct, and how fast is it? "
@@ -68,19 +79,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="print the version")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for name, verb in VERBS.items():
-        if only is None:
-            verbs.add_parser(name, help=verb.help)
-        elif name == only:
-            module = importlib.import_module(f"testbed.cli.{verb.module}")
-            sub = verbs.add_parser(
-                name,
-                help=verb.help,
-                description=(module.__doc__ or verb.help).strip(),
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-            sub.add_argument("-v", "--verbose", action="store_true", help="show tracebacks and debug logs")
-            module.add_arguments(sub)
-            sub.set_defaults(run=module.run)
+        verbs.add_parser(name, help=verb.help)
     return top
 
 
@@ -89,15 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words and words[0] in VERBS else None
     try:
-        args = parser(name).parse_args(words)
+        args = parser(name).parse_args(words if name is None else words[1:])
     except SystemExit as stop:
         return int(stop.code or 0)
-    if args.version:
-        from importlib.metadata import version
-
-        print(version("netns-testbed"))
-        return 0
     if name is None:
+        if args.version:
+            from importlib.metadata import version
+
+            print(version("netns-testbed"))
+            return 0
         parser().print_help(sys.stderr)
         return USAGE
     if VERBS[name].title:

@@ -23,18 +23,15 @@ from testbed.model.topology import API_PORT, CLIENT, ClusterSpec
 from testbed.node.process import Process
 
 COMPONENTS = (
+    "setproctitle",
     "testbed.api.server",
     "testbed.cli.apiserver",
-    "testbed.cli.cni",
     "testbed.cli.controller_manager",
     "testbed.cli.dns",
-    "testbed.cli.echo",
     "testbed.cli.kube_proxy",
     "testbed.cli.kubelet",
     "testbed.controllers.process",
     "testbed.dns.process",
-    "testbed.node.bridge",
-    "testbed.node.echo",
     "testbed.node.kubelet",
     "testbed.proxy.agent",
     "testbed.proxy.modes.iptables",

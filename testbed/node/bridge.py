@@ -10,24 +10,26 @@ Specification: https://www.cni.dev/docs/spec/ version 1.0.0.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from testbed.errors import TestbedError
-from testbed.kernel import link, namespaces, sysctl
+from testbed.kernel import addresses, namespaces, rtnetlink, sysctl
 from testbed.model.families import ANYWHERE, Address, Network
 from testbed.node.ipam import GATEWAY, Addresses
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
 INVALID_ENVIRONMENT, UNDECODABLE, INVALID_CONFIG, FAILED = 4, 6, 7, 100
 """Error codes; below 100 those of the specification."""
+
+MTU = 1500
 
 
 class PluginError(TestbedError):
@@ -78,7 +80,7 @@ class Attachment:
                 netns=environment.get("CNI_NETNS", ""),
                 interface=environment["CNI_IFNAME"],
                 bridge=config.get("bridge") or "cni0",
-                mtu=int(config.get("mtu") or link.MTU),
+                mtu=int(config.get("mtu") or MTU),
                 hairpin=bool(config.get("hairpinMode", True)),
                 subnets=subnets,
                 directory=directory,
@@ -90,16 +92,14 @@ class Attachment:
 
 def add(wanted: Attachment) -> dict[str, Any]:
     """ADD: make the interface. The result as the specification has it. Undoes its work when it fails."""
-    addresses = Addresses(wanted.directory, wanted.subnets).reserve(wanted.container, wanted.interface)
+    reserved = Addresses(wanted.directory, wanted.subnets).reserve(wanted.container, wanted.interface)
     try:
-        with IPRoute() as node, _opened(wanted.netns) as netns:
-            bridge = _bridge(node, wanted)
-            link.veth(node, wanted.host_end, wanted.interface, netns=netns, mtu=wanted.mtu)
-            host_end = link.index(node, wanted.host_end)
-            link.port(node, host_end, bridge, hairpin=wanted.hairpin)
-            link.up(node, host_end)
-            with _inside(netns), IPRoute() as pod:
-                _pod_end(pod, wanted, addresses)
+        with _opened(wanted.netns) as netns:
+            ends = (wanted.host_end, wanted.interface)
+            made = [rtnetlink.veth(*ends, netns=netns, mtu=wanted.mtu, master=_bridge(wanted))]
+            rtnetlink.send(made + [rtnetlink.hairpin(wanted.host_end)] * wanted.hairpin)
+            with _inside(netns):
+                _pod_end(wanted, reserved)
     except BaseException:
         delete(wanted)
         raise
@@ -111,7 +111,7 @@ def add(wanted: Attachment) -> dict[str, Any]:
         ],
         "ips": [
             {"address": single(address), "gateway": str(gateway), "interface": 2}
-            for address, gateway in zip(addresses, wanted.gateways, strict=True)
+            for address, gateway in zip(reserved, wanted.gateways, strict=True)
         ],
         "routes": [
             route
@@ -127,34 +127,29 @@ def add(wanted: Attachment) -> dict[str, Any]:
 
 def delete(wanted: Attachment) -> None:
     """DEL: no trace is left. Content when there is nothing, the namespace included."""
-    with IPRoute() as node:
-        link.delete(node, wanted.host_end)
+    rtnetlink.send([rtnetlink.removal(wanted.host_end)], but=(errno.ENODEV,))
     Addresses(wanted.directory, wanted.subnets).release(wanted.container, wanted.interface)
 
 
 def check(wanted: Attachment, result: Mapping[str, Any]) -> None:
     """CHECK: raises PluginError unless what ADD made is still there."""
-    with IPRoute() as node, _opened(wanted.netns) as netns:
-        if not link.find(node, wanted.host_end):
-            raise PluginError(FAILED, f"{wanted.host_end} is gone from the node")
-        with _inside(netns), IPRoute() as pod:
-            index = link.find(pod, wanted.interface)
-            held = {each.get_attr("IFA_ADDRESS") for each in pod.get_addr(index=index)} if index else set()
+    if not addresses.index_of(wanted.host_end):
+        raise PluginError(FAILED, f"{wanted.host_end} is gone from the node")
+    with _opened(wanted.netns) as netns, _inside(netns):
+        held = {ip for family in (4, 6) for ip in addresses.on_interface(wanted.interface, family)}
     for entry in result.get("ips") or ():
         if entry["address"].partition("/")[0] not in held:
             raise PluginError(FAILED, f"{wanted.interface} does not have {entry['address']}")
 
 
-def _bridge(node: Any, wanted: Attachment) -> int:
-    """The node's bridge with the gateway's address; made by the first Pod, found by the others. Its index."""
-    found = link.find(node, wanted.bridge)
+def _bridge(wanted: Attachment) -> int:
+    """The index of the node's bridge, which has the gateways' addresses; the first Pod makes it."""
+    found = addresses.index_of(wanted.bridge)
     if found:
         return found
     # An address of its own, derived from the gateway's: it must not change as ports come and go.
-    mac = "0a:58:" + ":".join(f"{byte:02x}" for byte in _four_bytes(wanted.gateways[0]))
-    link.bridge(node, wanted.bridge, mtu=wanted.mtu, mac=mac)
-    for gateway, subnet in zip(wanted.gateways, wanted.subnets, strict=True):
-        link.address(node, wanted.bridge, f"{gateway}/{subnet.prefixlen}")
+    mac = b"\x0a\x58" + _four_bytes(wanted.gateways[0])
+    rtnetlink.send([rtnetlink.bridge(wanted.bridge, mtu=wanted.mtu, mac=mac)], but=(errno.EEXIST,))
     for name, value in (
         ("net.ipv4.ip_forward", 1),
         ("net.ipv6.conf.all.forwarding", 1),
@@ -167,21 +162,26 @@ def _bridge(node: Any, wanted: Attachment) -> int:
     ):
         with contextlib.suppress(FileNotFoundError):
             sysctl.put(name, value)
-    link.up(node, wanted.bridge)
-    return link.index(node, wanted.bridge)
+    index = socket.if_nametoindex(wanted.bridge)
+    held = [
+        rtnetlink.address(index, ip_interface(f"{gateway}/{subnet.prefixlen}"))
+        for gateway, subnet in zip(wanted.gateways, wanted.subnets, strict=True)
+    ]
+    rtnetlink.send([*held, rtnetlink.up(index)], but=(errno.EEXIST,))
+    return index
 
 
-def _pod_end(pod: Any, wanted: Attachment, addresses: Sequence[Address]) -> None:
-    interface = link.index(pod, wanted.interface)
+def _pod_end(wanted: Attachment, reserved: Sequence[Address]) -> None:
     for name in ("accept_dad", "accept_ra", "accept_redirects"):
         with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
             sysctl.put(f"net.ipv6.conf.{wanted.interface}.{name}", 0)
-    for address in addresses:
-        link.address(pod, interface, single(address))
-    link.up(pod, interface)
+    index = socket.if_nametoindex(wanted.interface)
+    messages = [rtnetlink.address(index, ip_interface(address)) for address in reserved]
+    messages.append(rtnetlink.up(index))
     for gateway in wanted.gateways:
-        link.route(pod, single(gateway), dev=interface)
-        link.route(pod, ANYWHERE[gateway.version], via=str(gateway), dev=interface)
+        messages.append(rtnetlink.route(index, ip_network(gateway)))
+        messages.append(rtnetlink.route(index, ip_network(ANYWHERE[gateway.version]), via=gateway))
+    rtnetlink.send(messages)
 
 
 def single(address: Address) -> str:

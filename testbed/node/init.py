@@ -27,6 +27,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from testbed.node.nursery import Nursery, is_born_here
 from testbed.node.process import Process, Status
 from testbed.node.spawn import spawn
 
@@ -96,6 +97,7 @@ class Init:
     def __init__(self, listener: socket.socket) -> None:
         self.entries: dict[str, Entry] = {}
         self.watchers: set[Connection] = set()
+        self.nursery = Nursery()
         self.selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self.listener = listener
@@ -184,7 +186,7 @@ class Init:
             raise ValueError(f"process {process.id!r} is running already")
         descriptors, connection.descriptors = connection.descriptors, []
         try:
-            pid = spawn(process, descriptors)
+            pid = (self.nursery.spawn if is_born_here(process) else spawn)(process, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
 import sys
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from setproctitle import setproctitle
+
+from testbed.errors import TestbedError
 from testbed.kernel import namespaces
+from testbed.node import echo
 from testbed.node.process import Mount, Process
 
 PROGRAM = "testbed"
 """argv[0] of the project's own programs: forked, so that starting them costs milliseconds."""
 
 
-def spawn(process: Process, descriptors: Sequence[int]) -> int:
+def spawn(process: Process, descriptors: Sequence[int], fork: Callable[[], int] = os.fork) -> int:
     """Start `process` and return its pid. Returns once exec has happened, or the verb is about to run.
 
     `descriptors` are stdin, stdout and stderr; with none, stdin is empty and output goes to the log.
@@ -31,7 +36,7 @@ def spawn(process: Process, descriptors: Sequence[int]) -> int:
             namespaces.enter(process.enter, ("pid",))
         elif process.pidns:
             namespaces.unshare(("pid",))
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             os.close(read)
             _child(process, descriptors, write)
@@ -43,7 +48,8 @@ def spawn(process: Process, descriptors: Sequence[int]) -> int:
     with open(read, "rb") as channel:
         trouble = channel.read()
     if trouble:
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # a sibling: our parent reaps it
+            os.waitpid(pid, 0)
         errno, _, text = trouble.decode(errors="replace").partition(" ")
         raise OSError(int(errno), text)
     return pid
@@ -80,6 +86,9 @@ def _child(process: Process, descriptors: Sequence[int], report: int) -> None:
             os.write(report, text.encode())
         else:
             print(error, file=sys.stderr)
+    except TestbedError as error:
+        print(f"{' '.join(process.argv)}: {error}", file=sys.stderr)
+        code = error.exit_code
     except BaseException:
         import traceback
 
@@ -91,11 +100,24 @@ def _child(process: Process, descriptors: Sequence[int], report: int) -> None:
 
 
 def _verb(words: Sequence[str]) -> int:
-    from testbed.cli.main import main
-
     # As Python itself starts: a peer that went away is an error to handle, not the end of the component.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    ports = echo.plain(words[1:]) if words[0] == "echo" else None
+    if ports:
+        setproctitle(" ".join(words))
+        echo.serve(ports)
+        return 0
+    from testbed.cli.main import main
+
     return main(words)
+
+
+def warm(verbs: Sequence[str]) -> None:
+    """Load what these verbs' command lines need, for those that are forked from here to find."""
+    from testbed.cli.main import parser
+
+    for verb in verbs:
+        parser(verb).parse_args([])
 
 
 def _stdio(process: Process, descriptors: Sequence[int]) -> None:

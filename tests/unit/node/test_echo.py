@@ -23,7 +23,7 @@ def _free_port() -> int:
 @contextmanager
 def _server() -> Iterator[int]:
     port = _free_port()
-    process = get_context("fork").Process(target=lambda: asyncio.run(serve([port], [port])))
+    process = get_context("fork").Process(target=serve, args=({"tcp": [port], "udp": [port]},))
     process.start()
     try:
         asyncio.run(probes.listening(process.pid or 0, [("tcp", port), ("udp", port)]))

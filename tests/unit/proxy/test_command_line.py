@@ -31,7 +31,7 @@ def test_flags() -> None:
         "--ipvs-sync-period 1m "
         "--ipvs-min-sync-period 1s --iptables-sync-period 5s"
     )
-    assert options(parser("kube-proxy").parse_args(words.split())) == ProxyOptions(
+    assert options(parser("kube-proxy").parse_args(words.split()[1:])) == ProxyOptions(
         "node01", "10.244.0.0/16", True, ("172.30.0.0/24", "127.0.0.0/8"), "wlc", 60, 1
     )
 
@@ -40,7 +40,7 @@ def test_ipvs_flags() -> None:
     words = (
         "kube-proxy --ipvs-tcp-timeout 15m --ipvs-tcpfin-timeout 10s --ipvs-udp-timeout 1m --ipvs-strict-arp"
     )
-    read = options(parser("kube-proxy").parse_args(words.split()))
+    read = options(parser("kube-proxy").parse_args(words.split()[1:]))
     assert (read.ipvs_tcp_timeout, read.ipvs_tcpfin_timeout, read.ipvs_udp_timeout) == (900, 10, 60)
     assert read.ipvs_strict_arp
 
@@ -51,7 +51,7 @@ def test_ipvs_flags() -> None:
 def test_each_mode_has_its_own_sync_period(mode: str, period: float) -> None:
     words = f"kube-proxy --proxy-mode {mode} --iptables-sync-period 5s --ipvs-sync-period 1m"
     words += " --nftables-sync-period 7s"
-    assert options(parser("kube-proxy").parse_args(words.split())).sync_period == period
+    assert options(parser("kube-proxy").parse_args(words.split()[1:])).sync_period == period
 
 
 @pytest.mark.parametrize(
