@@ -13,29 +13,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import asdict
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from typing import TypeVar
 
 from testbed.errors import UsageError
-from testbed.model.cases import CASES, LIVE_CASES, Case
+from testbed.packets.columns import Column
+from testbed.packets.guest import Guest
+from testbed.packets.mutants import Score, in_words, joined, score
+from testbed.packets.verdict import PASSED, Report, report, table, together
 
-if TYPE_CHECKING:
-    from testbed.packets.matrix import Verdict
+T = TypeVar("T")
 
-OUTCOMES = ("passed", "failed", "not_run")
+MODES_HELP = (
+    "proxy modes, in the order to switch; default all, iptables in both variants. iptables-legacy and "
+    "iptables-nft are a variant; M@GLOB is only these cases in mode M"
+)
+
+
+ENV_HELP = "auto (default): here, and at the same time in a VM what this kernel lacks; native; vm"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--modes", metavar="M,…", help="proxy modes, in the order to switch (default: all)")
+    parser.add_argument("--modes", metavar="M,…", help=MODES_HELP)
     parser.add_argument("--cases", default="*", metavar="GLOB", help="only the cases whose name matches")
     parser.add_argument("--name", default="verify", help="name of the cluster to make (default verify)")
     parser.add_argument(
@@ -51,145 +54,142 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="check the matrix itself: give the agents one fault after the other; each must fail a case",
     )
+    parser.add_argument("--env", choices=("auto", "native", "vm"), default="auto", help=ENV_HELP)
+    parser.add_argument("--repeat", type=_count, default=1, metavar="N", help="so many runs in a row")
+    parser.add_argument("--list", action="store_true", help="print the cases and end")
     parser.add_argument(
         "-o", dest="output", choices=("table", "json"), default="table", help="default: table"
     )
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
 def run(args: argparse.Namespace) -> int:
-    from testbed import vm
-    from testbed.proxy.modes import KERNEL_FEATURE
-
-    modes = chosen_modes(args.modes, any_mode=bool(args.proxy_command))
-    cases = chosen_cases(args.cases)
-    features = [KERNEL_FEATURE[mode] for mode in modes if mode in KERNEL_FEATURE]
-    if vm.needed(features):
-        return vm.move(features, command_line(args, modes))
-    if args.mutations:
-        return _mutations(args, modes, cases)
-    started = time.monotonic()
-    verdicts = _verdicts(args, modes, cases)
-    found = report(verdicts, modes)
-    if args.output == "json":
-        print(json.dumps(found, indent=1, ensure_ascii=False))
-    else:
-        print(f"{table(found)}\n{len(verdicts)} cases in {time.monotonic() - started:.0f} s")
-    return int(any(verdict.verdict != "passed" for verdict in verdicts))
-
-
-def chosen_modes(text: str | None, *, any_mode: bool = False) -> tuple[str, ...]:
-    """`iptables,ipvs` taken apart. Raises UsageError naming the known modes; `any_mode` takes others too."""
+    from testbed.packets import columns
     from testbed.proxy.modes import NAMES
 
-    modes = [mode.strip() for mode in text.split(",")] if text is not None else list(NAMES)
-    for mode in modes:
-        if not mode or (mode not in NAMES and not any_mode):
-            raise UsageError(f"unknown proxy mode {mode!r}; known are {', '.join(NAMES)}")
-    return tuple(dict.fromkeys(modes))
+    text = columns.usual(NAMES) if args.modes is None else args.modes
+    chosen = columns.parse(text, NAMES, args.cases, any_mode=bool(args.proxy_command))
+    if args.list:
+        return listing(chosen)
+    signal.signal(signal.SIGTERM, _interrupt)
+    here, moved = parted(chosen, args.env)
+    if args.mutations:
+        return _both(args, here, moved, _mutations, _score)
+    worst = 0
+    for number in range(args.repeat):
+        if args.repeat > 1:
+            _say(f"run {number + 1} of {args.repeat}")
+        worst = max(worst, _both(args, here, moved, _verdicts, _verdict_report))
+    return worst
 
 
-def chosen_cases(glob: str) -> tuple[Case, ...]:
-    """The cases whose names match. Raises UsageError when there are none, live ones neither."""
-    cases = tuple(case for case in CASES if fnmatchcase(case.name, glob))
-    if not cases and not chosen_live(glob):
-        raise UsageError(f"--cases {glob!r} matches none of {len(CASES)} cases; one is {CASES[0].name}")
-    return cases
+def parted(chosen: Sequence[Column], env: str) -> tuple[list[Column], list[Column]]:
+    """What runs here, and what in a VM: columns that this kernel cannot do, or all. Raises UsageError."""
+    from testbed import vm
+    from testbed.kernel import features
+    from testbed.proxy.modes import KERNEL_FEATURE
+
+    needs = {column.name: [KERNEL_FEATURE[column.mode]] for column in chosen if column.mode in KERNEL_FEATURE}
+    lacking = {name: features.missing(needed) for name, needed in needs.items()}
+    if vm.inside():
+        return list(chosen), []
+    if env == "vm":
+        return [], list(chosen)
+    moved = [column for column in chosen if lacking.get(column.name)]
+    if moved and env == "native":
+        name, (feature, *_) = moved[0].name, lacking[moved[0].name]
+        raise UsageError(f"{name} needs {feature}, which this kernel lacks; leave --env out, and a VM has it")
+    return [column for column in chosen if column not in moved], moved
 
 
-def chosen_live(glob: str) -> tuple[str, ...]:
-    """The live cases whose names match."""
-    return tuple(name for name in LIVE_CASES if fnmatchcase(name, glob))
+def _both(
+    args: argparse.Namespace,
+    here: Sequence[Column],
+    moved: Sequence[Column],
+    work: Callable[[argparse.Namespace, Sequence[Column]], T],
+    show: Callable[[argparse.Namespace, list[T], float], int],
+) -> int:
+    """Work here and in a VM at the same time, and show what came out of both."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        guest = stack.enter_context(Guest(command_line(args, moved))) if moved else None
+        found = [work(args, here)] if here else []
+        if guest:
+            found.append(guest.result())
+    return show(args, found, time.monotonic() - started)
 
 
-def command_line(args: argparse.Namespace, modes: Sequence[str]) -> list[str]:
-    """This command again, for the VM."""
-    words = [sys.executable, "-m", "testbed.cli.main", "verify", "--modes", ",".join(modes)]
-    words += ["--cases", args.cases, "--name", args.name, "-o", args.output]
+def command_line(args: argparse.Namespace, columns: Sequence[Column]) -> list[str]:
+    """This command again, for the VM: its result as JSON."""
+    words = [sys.executable, "-m", "testbed.cli.main", "verify"]
+    words += ["--modes", ",".join(column.text for column in columns)]
+    words += ["--cases", args.cases, "--name", args.name, "-o", "json"]
     words += ["--proxy-command", args.proxy_command] if args.proxy_command else []
     words += ["--mutations", args.mutations] if args.mutations else []
     return [*words, "--verbose"] if args.verbose else words
 
 
-def _verdicts(args: argparse.Namespace, modes: tuple[str, ...], cases: tuple[Case, ...]) -> list[Verdict]:
+def _verdicts(args: argparse.Namespace, columns: Sequence[Column]) -> Report:
+    from testbed.bench import environments
+    from testbed.packets.columns import version
     from testbed.packets.verification import Plan, verify
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    plan = Plan(args.name, modes, cases, args.proxy_command, live=chosen_live(args.cases))
     found = []
-    with closing(verify(plan, _say)) as verdicts:
+    with closing(verify(Plan(args.name, tuple(columns), args.proxy_command), _say)) as verdicts:
         for verdict in verdicts:
             found.append(verdict)
-            if verdict.verdict != "passed":
+            if verdict.verdict != PASSED:
                 _say(f"{verdict.verdict}: {verdict.mode} {verdict.case}")
                 _say(f"    due:  {verdict.expected}\n    seen: {verdict.seen}")
-    return found
+    facts = {"name": environments.here(), **environments.facts(), "iptables": version()}
+    return report(found, facts)
 
 
-def _mutations(args: argparse.Namespace, modes: tuple[str, ...], cases: tuple[Case, ...]) -> int:
-    """Print each fault with the case that caught it, and the score. 1 when one was not caught."""
+def _verdict_report(args: argparse.Namespace, reports: list[Report], seconds: float) -> int:
+    found = together(reports)
+    if args.output == "json":
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        print(f"{table(found)}\n{len(found['cases'])} cases in {seconds:.0f} s", flush=True)
+    return int(any(case["verdict"] != PASSED for case in found["cases"]))
+
+
+def _mutations(args: argparse.Namespace, columns: Sequence[Column]) -> Score:
+    """Each fault with the case that caught it."""
     from testbed.packets.verification import Plan, mutate
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    plan = Plan(args.name, modes, cases, faults=args.mutations, live=chosen_live(args.cases))
     found = []
+    plan = Plan(args.name, tuple(columns), args.proxy_command, faults=args.mutations)
     with closing(mutate(plan, _say)) as mutants:
         for mutant in mutants:
             found.append(mutant)
             _say(f"{mutant.mode} {mutant.fault}: {mutant.caught_by or 'NOT CAUGHT'}")
-    caught = sum(bool(mutant.caught_by) for mutant in found)
+    return score(found)
+
+
+def _score(args: argparse.Namespace, scores: list[Score], seconds: float) -> int:
+    """Print the score of each mode. 1 when a fault was not caught."""
+    found = joined(scores)
     if args.output == "json":
-        score = {"caught": caught, "faults": len(found), "mutants": [asdict(mutant) for mutant in found]}
-        print(json.dumps(score, indent=1, ensure_ascii=False))
+        print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
-        print(f"{caught} of {len(found)} faults caught")
-    return int(caught < len(found))
+        print(f"{in_words(found)} in {seconds:.0f} s", flush=True)
+    return int(found["caught"] < found["faults"])
 
 
-def report(verdicts: Sequence[Verdict], modes: Sequence[str]) -> dict[str, Any]:
-    """The JSON of `-o json`."""
-    from testbed.bench import environments
-
-    counts = {mode: dict.fromkeys(OUTCOMES, 0) for mode in modes}
-    for verdict in verdicts:
-        counts[verdict.mode][verdict.verdict] += 1
-    return {
-        "environment": {"name": environments.here(), **environments.facts(), "iptables": _iptables()},
-        "modes": counts,
-        "cases": [asdict(verdict) for verdict in verdicts],
-    }
-
-
-def _iptables() -> str:
-    """The variant that the nodes use: they see this machine's programs."""
-    path = shutil.which("iptables", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    return subprocess.run([path, "--version"], capture_output=True, text=True).stdout.strip() if path else ""
-
-
-def table(found: dict[str, Any]) -> str:
-    """What went wrong, and for each kind of case and source how many passed in each mode."""
-    modes = list(found["modes"])
-    rows: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for case in found["cases"]:
-        key = (case["case"].split("/")[0], case["source"])
-        rows.setdefault(key, {}).setdefault(case["mode"], []).append(case["verdict"])
-    lines = [("to", "from", *modes)]
-    lines += [(*key, *(_score(by_mode.get(mode, [])) for mode in modes)) for key, by_mode in rows.items()]
-    lines.append(("all", "", *(_score_of(found["modes"][mode]) for mode in modes)))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+def listing(columns: Sequence[Column]) -> int:
+    """Print the names of the cases, and of the live ones."""
+    names = dict.fromkeys(
+        name for column in columns for name in (*(case.name for case in column.cases), *column.live)
     )
-
-
-def _score(verdicts: Sequence[str]) -> str:
-    return _score_of({outcome: verdicts.count(outcome) for outcome in OUTCOMES})
-
-
-def _score_of(counts: dict[str, int]) -> str:
-    """`12 passed`, and whatever else there was."""
-    words = [f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items() if count]
-    return ", ".join(words) or "-"
+    print("\n".join(names))
+    return 0
 
 
 def _interrupt(*_: object) -> None:

@@ -80,18 +80,18 @@ def write_identity(hostname: str, hosts: Sequence[tuple[str, str]]) -> None:
     _replace("/etc/resolv.conf", "")
 
 
-def choose_iptables(variant: str) -> None:
+def choose_iptables(variant: str, root: Path = Path("/")) -> None:
     """Make `iptables`, `iptables-restore`, … on PATH the given variant, nft or legacy.
 
-    Works as Debian's update-alternatives does: by the links in /etc/alternatives, here the machine's own.
-    Raises TestbedError when the variant is not installed.
+    Works as Debian's update-alternatives does: by the links in /etc/alternatives, here those of the machine
+    whose root directory `root` is. Raises TestbedError when the variant is not installed.
     """
     for name in IPTABLES_NAMES:
         for suffix in ("", "-save", "-restore"):
             program = Path(f"/usr/sbin/{name}-{variant}{suffix}")
             if not program.exists():
                 raise TestbedError(f"{program} is missing; install iptables or choose the other variant")
-            link = Path("/") / ALTERNATIVES / f"{name}{suffix}"
+            link = root / ALTERNATIVES / f"{name}{suffix}"
             link.unlink(missing_ok=True)
             link.symlink_to(program)
 

@@ -33,10 +33,11 @@ from testbed.model.offers import (
 )
 from testbed.model.oracle import Flow, Sender
 from testbed.packets import scene
-from testbed.packets.matrix import FAILED, HURRY_SECONDS, PASSED, Asked, Exchange, Stage, Verdict
+from testbed.packets.matrix import HURRY_SECONDS, Asked, Exchange, Stage
 from testbed.packets.patience import patience, until
 from testbed.packets.probe import Question
 from testbed.packets.sockets import inside
+from testbed.packets.verdict import FAILED, PASSED, Verdict
 
 CHANGE_SECONDS = 10.0
 """How long a change may take to be in the rules."""
@@ -174,9 +175,13 @@ class Live:
     def _asked(self, case: Case, ports: dict[Case, int]) -> Asked:
         due, _ = expect_in(self.mode, self.stage.world, self.stage.flow(case))
         one = self.stage.asked(case, due, HURRY_SECONDS)
-        if case in ports:
-            return replace(one, question=replace(one.question, source_port=ports[case]))
-        return one
+        if case not in ports:
+            return one
+        # A reply that is under way when its connection is forgotten makes an entry of its own, and what is
+        # sent from the same port again then gets another.
+        any_port = tuple(replace(delivery, port_kept=False) for delivery in due.deliveries)
+        question = replace(one.question, source_port=ports[case])
+        return replace(one, question=question, expected=replace(due, deliveries=any_port))
 
     def _restore(self) -> None:
         scene.set_affinity(self.cluster.kubeconfig, STICKY, "ClientIP")

@@ -33,6 +33,7 @@ from testbed.packets.observation import Observation, faults, in_words, observe, 
 from testbed.packets.patience import until
 from testbed.packets.probe import Question, ask_from, questions
 from testbed.packets.sorting import NOTHING, Leaks, Sorted, batched
+from testbed.packets.verdict import FAILED, PASSED, Verdict
 
 MARK = 0x4000
 """The bit of the packet mark that asks for masquerading (--iptables-masquerade-bit 14); it must not leave."""
@@ -57,26 +58,6 @@ AT_ONCE = 150
 
 HURRY_SECONDS = 0.5
 """How long an answer may take of a proxy that has not settled."""
-
-PASSED, FAILED, NOT_RUN = "passed", "failed", "not_run"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A row of `verify -o json`. `verdict`: passed, failed or not_run."""
-
-    mode: str
-    case: str
-    source: str
-    protocol: str
-    family: str
-    expected: str
-    seen: str
-    verdict: str
-
-    @classmethod
-    def of(cls, mode: str, case: Case, expected: str, seen: str, verdict: str) -> Verdict:
-        return cls(mode, case.name, case.source, case.protocol, case.family, expected, seen, verdict)
 
 
 @dataclass(frozen=True)

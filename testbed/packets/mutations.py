@@ -7,7 +7,6 @@ import http.client
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -16,25 +15,17 @@ from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.model.cases import Case
 from testbed.packets.live import Live
-from testbed.packets.matrix import HURRY_SECONDS, PASSED, Stage, Verdict
+from testbed.packets.matrix import HURRY_SECONDS, Stage
+from testbed.packets.mutants import Mutant
 from testbed.packets.patience import until
 from testbed.packets.sockets import inside
+from testbed.packets.verdict import PASSED, Verdict
 from testbed.proxy import faults
 
 SYNC_SECONDS = 30.0
 """How long an agent may take to put its faulty rules in."""
 
 HEALTH_PORT = 10256
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A fault and the first case that failed because of it, "" if none did. `seen`: what that case saw."""
-
-    mode: str
-    fault: str
-    caught_by: str
-    seen: str
 
 
 def hunt(

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import importlib
 import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from testbed.errors import TestbedError
+from testbed.lab import rootfs
 from testbed.lab.bringup import bring_up
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.lab.network import INTERFACE
 from testbed.lab.spec import resolve
-from testbed.model.cases import Case
 from testbed.model.offers import CLIENT, FIRST, SERVERS, VISITORS, WAYS
 from testbed.model.oracle import Sender, World
 from testbed.model.topology import LOAD_BALANCERS
 from testbed.packets import leftovers, scene
+from testbed.packets.columns import Column, own_variant
 from testbed.packets.live import Live
-from testbed.packets.matrix import (
-    ANSWER_SECONDS,
-    FAILED,
-    HURRY_SECONDS,
-    NOT_RUN,
-    PASSED,
-    Place,
-    Stage,
-    Verdict,
-)
-from testbed.packets.mutations import Mutant, hunt
+from testbed.packets.matrix import ANSWER_SECONDS, HURRY_SECONDS, Place, Stage
+from testbed.packets.mutants import Mutant
+from testbed.packets.mutations import hunt
+from testbed.packets.verdict import FAILED, NOT_RUN, PASSED, Verdict
 
 NODES = 2
 LEFTOVERS = "leftovers"
@@ -45,15 +40,13 @@ Progress = Callable[[str], None]
 class Plan:
     """What is to be verified. `command`: the proxy to check in place of the agent, as for `set_proxy`.
 
-    `faults`: a pattern of names, for `mutate`. `live`: the names of live cases.
+    `faults`: a pattern of names, for `mutate`.
     """
 
     name: str
-    modes: tuple[str, ...]
-    cases: tuple[Case, ...]
+    columns: tuple[Column, ...]
     command: str = ""
     faults: str = "*"
-    live: tuple[str, ...] = ()
 
 
 def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
@@ -62,9 +55,9 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
     Raises UsageError or TestbedError when the cluster or the scene does not come up.
     """
     with _staged(plan, progress) as (cluster, stage):
-        for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
-            progress(f"{mode}: {len(plan.cases) + len(plan.live)} cases")
-            yield from _in_mode(cluster, stage, former, mode, plan, progress)
+        for former, column in zip((None, *plan.columns), plan.columns, strict=False):
+            progress(f"{column.name}: {len(column.cases) + len(column.live)} cases")
+            yield from _in_column(cluster, stage, former, column, plan, progress)
 
 
 def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
@@ -73,14 +66,15 @@ def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
     Raises TestbedError too when a case fails without a fault.
     """
     with _staged(plan, progress) as (cluster, stage):
-        for former, mode in zip(("", *plan.modes), plan.modes, strict=False):
-            progress(f"{mode}: without a fault")
-            for verdict in _in_mode(cluster, stage, former, mode, plan, progress):
+        for former, column in zip((None, *plan.columns), plan.columns, strict=False):
+            progress(f"{column.name}: without a fault")
+            for verdict in _in_column(cluster, stage, former, column, plan, progress):
                 if verdict.verdict != PASSED:
                     raise TestbedError(
-                        f"{mode} {verdict.case} fails without a fault; `testbed verify` it first"
+                        f"{column.name} {verdict.case} fails without a fault; `testbed verify` it first"
                     )
-            yield from hunt(cluster, stage, mode, plan.cases, plan.faults, plan.live)
+            for mutant in hunt(cluster, stage, column.mode, column.cases, plan.faults, column.live):
+                yield replace(mutant, mode=column.name)
 
 
 @contextmanager
@@ -89,10 +83,11 @@ def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
     wishes = {
         "name": plan.name,
         "nodes": NODES,
-        "proxy_mode": plan.modes[0],
+        "proxy_mode": plan.columns[0].mode,
         "proxy_command": plan.command,
+        "iptables": plan.columns[0].variant or "auto",
     }
-    cluster = bring_up(resolve(wishes, plan.modes), progress=progress)
+    cluster = bring_up(resolve(wishes, tuple(column.mode for column in plan.columns)), progress=progress)
     try:
         progress("Pods and Services")
         world = scene.build(cluster.kubeconfig, cluster.spec, _prepare_reading)
@@ -107,39 +102,67 @@ def _prepare_reading() -> None:
     importlib.import_module("testbed.packets.dissection")
 
 
-def _in_mode(
-    cluster: Cluster, stage: Stage, former: str, mode: str, plan: Plan, progress: Progress
+def _in_column(
+    cluster: Cluster, stage: Stage, former: Column | None, column: Column, plan: Plan, progress: Progress
 ) -> Iterator[Verdict]:
-    """Switch from mode `former` ("": it runs already) to `mode` and run the cases."""
+    """Switch from column `former` (None: it runs already) to `column` and run its cases."""
+    for verdict in _switched(cluster, stage, former, column, plan, progress):
+        yield replace(verdict, mode=column.name)
+
+
+def _switched(
+    cluster: Cluster, stage: Stage, former: Column | None, column: Column, plan: Plan, progress: Progress
+) -> Iterator[Verdict]:
+    mode = column.mode
     try:
         if former:
-            cluster.set_proxy(mode, command=plan.command)
+            _switch(cluster, former, column, plan.command)
             for node in cluster.spec.nodes:
-                yield _leftovers(cluster.machine(node.name), former, mode)
+                yield _leftovers(cluster.machine(node.name), former, column)
     except (TestbedError, OSError, subprocess.SubprocessError) as error:
-        for case in plan.cases:
-            yield Verdict.of(mode, case, "", f"no switch to {mode}: {error}", NOT_RUN)
-        for name in plan.live:
-            yield Verdict(mode, name, "any", "any", "any", "", f"no switch to {mode}: {error}", NOT_RUN)
+        for case in column.cases:
+            yield Verdict.of(mode, case, "", f"no switch to {column.name}: {error}", NOT_RUN)
+        for name in column.live:
+            why = f"no switch to {column.name}: {error}"
+            yield Verdict(mode, name, "any", "any", "any", "", why, NOT_RUN)
         return
     unsettled = stage.settle(mode)
     if unsettled:
-        progress(f"{mode}: the rules are not in: {unsettled[0]} and {len(unsettled) - 1} others do not work")
+        others = f"{unsettled[0]} and {len(unsettled) - 1} others do not work"
+        progress(f"{column.name}: the rules are not in: {others}")
     seconds = HURRY_SECONDS if unsettled else ANSWER_SECONDS
     with closing(Live(cluster, stage, mode, plan.command)) as live:
-        if plan.live:
+        if column.live:
             live.begin()
-        yield from stage.verdicts(mode, plan.cases, seconds=seconds)
-        if plan.live:
-            yield from (verdict for verdict in live.verdicts() if verdict.case in plan.live)
+        yield from stage.verdicts(mode, column.cases, seconds=seconds)
+        if column.live:
+            yield from (verdict for verdict in live.verdicts() if verdict.case in column.live)
 
 
-def _leftovers(machine: Machine, former: str, mode: str) -> Verdict:
-    left = leftovers.remaining(former, lambda argv: _output(machine, argv), mode)
+def _switch(cluster: Cluster, former: Column, column: Column, command: str) -> None:
+    """Another mode on the live nodes. What the other variant of iptables has, no successor finds: it goes."""
+    variant = column.variant or own_variant()
+    if variant != (former.variant or own_variant()):
+        cluster.set_proxy("none")
+        for node in cluster.spec.nodes:
+            machine = cluster.machine(node.name)
+            machine.run([sys.executable, "-m", "testbed.cli.main", "kube-proxy", "--cleanup"])
+            rootfs.choose_iptables(variant, machine.root)
+    cluster.set_proxy(column.mode, command=command)
+
+
+def _leftovers(machine: Machine, former: Column, column: Column) -> Verdict:
+    saving = f"iptables-{former.variant or own_variant()}-save"
+
+    def run(argv: Sequence[str]) -> str:
+        return _output(machine, [saving if argv[0] == "iptables-save" else argv[0], *argv[1:]])
+
+    successor = column.mode if former.variant == column.variant else ""
+    left = leftovers.remaining(former.mode, run, successor)
     seen = ", ".join(left[:5]) + f" and {len(left) - 5} more" * (len(left) > 5) if left else "nothing"
-    name = f"{LEFTOVERS}/{former}/{machine.name}"
-    verdict = FAILED if left else PASSED
-    return Verdict(mode, name, machine.name, "any", "any", f"nothing of {former} mode", seen, verdict)
+    name = f"{LEFTOVERS}/{former.name}/{machine.name}"
+    due = f"nothing of {former.name} mode"
+    return Verdict(column.mode, name, machine.name, "any", "any", due, seen, FAILED if left else PASSED)
 
 
 def _output(machine: Machine, argv: Sequence[str]) -> str:
