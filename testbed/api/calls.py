@@ -163,7 +163,7 @@ def selection(call: Call) -> Selection:
 
 
 def eviction_options(call: Call, eviction: Object) -> DeleteOptions:
-    """Of an Eviction: there are no disruption budgets, so it is a deletion."""
+    """How an Eviction wants its Pod to be deleted."""
     options = eviction.get("deleteOptions") or {}
     if not isinstance(options, dict):
         raise bad_request("deleteOptions of an Eviction must be an object")

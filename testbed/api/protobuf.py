@@ -93,6 +93,11 @@ _SOURCE = {
     "BackendService": "1 name text, 2 port BackendPort",
     "BackendPort": "1 name text, 2 number number",
     "Eviction": "1 metadata ObjectMeta, 2 deleteOptions DeleteOptions",
+    "PodDisruptionBudget": "1 metadata ObjectMeta, 2 spec BudgetSpec, 3 status BudgetStatus",
+    "BudgetSpec": "1 minAvailable port, 2 selector LabelSelector, 3 maxUnavailable port, "
+    "4 unhealthyPodEvictionPolicy text",
+    "BudgetStatus": "3 disruptionsAllowed number, 4 currentHealthy number, 5 desiredHealthy number, "
+    "6 expectedPods number",
     "DeleteOptions": "1 gracePeriodSeconds number?, 4 propagationPolicy text, 5 dryRun texts",
 }
 _RBAC = "rbac.authorization.k8s.io/v1"
@@ -107,7 +112,7 @@ _KINDS = {
     *((_RBAC, kind) for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")),
     *(("authorization.k8s.io/v1", f"SelfSubject{kind}Review") for kind in ("Access", "Rules")),
     *(("authentication.k8s.io/v1", kind) for kind in ("SelfSubjectReview", "TokenRequest")),
-    ("policy/v1", "Eviction"),
+    *(("policy/v1", kind) for kind in ("Eviction", "PodDisruptionBudget")),
     ("networking.k8s.io/v1", "Ingress"),
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.api import cluster, columns, disruption, networking, pods, policy, rules, services, workloads
+from testbed.api import budgets, cluster, columns, networking, pods, policy, rules, services, workloads
 from testbed.api.cells import Column
 from testbed.api.rules import Errors, NameRule
 from testbed.model import resources
@@ -251,9 +251,9 @@ KINDS: tuple[Kind, ...] = (
     Kind(resources.IP_ADDRESSES, networking.ADDRESS_COLUMNS, verbs=READ_VERBS),
     Kind(
         resources.POD_DISRUPTION_BUDGETS,
-        disruption.COLUMNS,
-        disruption.defaults,
-        disruption.validate,
+        budgets.COLUMNS,
+        budgets.defaults,
+        budgets.validate,
         spec=True,
         status=True,
     ),

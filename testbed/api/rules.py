@@ -6,7 +6,7 @@ Wording follows apimachinery `pkg/util/validation` and `pkg/apis/core/validation
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any
 
@@ -173,21 +173,3 @@ def unique(values: Iterable[tuple[str, Any]]) -> Errors:
             errors.append(duplicate(field, value))
         seen.add(value)
     return errors
-
-
-def selects(selector: Mapping[str, Any], given: Mapping[str, str]) -> bool:
-    """Whether a LabelSelector matches the labels."""
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if given.get(key) != value:
-            return False
-    for term in selector.get("matchExpressions") or ():
-        value, values = given.get(term.get("key", "")), term.get("values") or ()
-        holds = {
-            "In": value in values,
-            "NotIn": value not in values,
-            "Exists": value is not None,
-            "DoesNotExist": value is None,
-        }
-        if not holds.get(term.get("operator", ""), False):
-            return False
-    return True

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from testbed.api import fields, managed, patch, table, twins
+from testbed.api import evictions, fields, managed, patch, table, twins
 from testbed.api.calls import Call, decode, delete_options, eviction_options, selection
 from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import Change, bind
@@ -148,7 +148,7 @@ class Verbs:
             )
             return 201, _DONE
         if target.subresource == "eviction":
-            await self.objects.delete(target.kind, target.key, eviction_options(call, obj))
+            await evictions.evict(self.objects, target.key, eviction_options(call, obj))
             return 201, _DONE
         if target.name:
             raise method_not_allowed()

@@ -7,6 +7,7 @@ from typing import Any
 from testbed.api import pods, rules
 from testbed.api.rules import Errors
 from testbed.api.status import invalid_value, not_supported, required
+from testbed.model.labels import selects
 
 Object = dict[str, Any]
 
@@ -93,7 +94,7 @@ def validate(obj: Object, old: Object | None) -> Errors:
         errors = [required("spec.selector")]
     else:
         errors = rules.labels(selector.get("matchLabels"), "spec.selector.matchLabels")
-        errors += _template_selected(obj, rules.selects(selector, _template_labels(spec)))
+        errors += _template_selected(obj, selects(selector, _template_labels(spec)))
     claims = [
         str((each.get("metadata") or {}).get("name")) for each in spec.get("volumeClaimTemplates") or ()
     ]
@@ -118,7 +119,7 @@ def replication_controller_errors(obj: Object, old: Object | None) -> Errors:
     spec = obj["spec"]
     selector = spec.get("selector") or {}
     errors = [] if selector else [required("spec.selector")]
-    errors += _template_selected(obj, rules.selects({"matchLabels": selector}, _template_labels(spec)))
+    errors += _template_selected(obj, selects({"matchLabels": selector}, _template_labels(spec)))
     return errors + _replicas(spec) + pods.template_errors(spec["template"], "spec.template")
 
 

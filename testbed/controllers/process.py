@@ -10,6 +10,7 @@ from testbed.client import Client
 from testbed.controllers.base import Controller, World
 from testbed.controllers.daemonset import DaemonSets
 from testbed.controllers.deployment import Deployments
+from testbed.controllers.disruption import Disruption
 from testbed.controllers.endpoints import EndpointsController
 from testbed.controllers.endpointslice import EndpointSlices
 from testbed.controllers.garbage import GarbageCollector
@@ -40,6 +41,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceMirroring,
     LoadBalancers,
     PodRanges,
+    Disruption,
     NodeLifecycle,
     NamespaceController,
     NamespaceContents,

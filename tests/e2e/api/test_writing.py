@@ -111,3 +111,54 @@ def test_an_eviction_is_a_deletion_with_grace(api: Api, namespace: str) -> None:
     assert api.json("get", "pod", "victim", *here)["metadata"]["deletionGracePeriodSeconds"] == 5
     missing = path.replace("victim", "nobody")
     assert "not found" in api.refused("create", "--raw", missing, "-f", "-", stdin=eviction)
+
+
+@pytest.mark.feature("C2", "C3")
+def test_an_eviction_takes_what_its_budget_has_left(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    for name in ("a", "b"):
+        api.out("create", "-f", "-", *here, stdin=pod(name, node="node01", labels={"app": "x"}))
+        ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        api.out("patch", "pod", name, "--subresource=status", *here, "-p", json.dumps(ready))
+    api.out("create", "poddisruptionbudget", "x", "--selector=app=x", "--min-available=1", *here)
+
+    def evicted(name: str) -> str:
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+        done = api.kubectl(
+            "create",
+            "-v=8",
+            "--raw",
+            path,
+            "-f",
+            "-",
+            stdin=manifest("Eviction", name, "policy/v1"),
+            check=False,
+        )
+        return done.stdout + done.stderr  # with what the server said of it
+
+    assert "still being processed" in evicted("a")
+    counted = {
+        "observedGeneration": 1,
+        "disruptionsAllowed": 1,
+        "currentHealthy": 2,
+        "desiredHealthy": 1,
+        "expectedPods": 2,
+    }
+    api.out(
+        "patch",
+        "pdb",
+        "x",
+        "--subresource=status",
+        "--type=merge",
+        *here,
+        "-p",
+        json.dumps({"status": counted}),
+    )
+    assert '"Success"' in evicted("a")
+    assert "needs 1 healthy pods and has 2 currently" in evicted("b")
+    status = api.json("get", "pdb", "x", *here)["status"]
+    assert (status["disruptionsAllowed"], list(status["disruptedPods"])) == (0, ["a"])
+    assert api.json("get", "pod", "a", *here)["metadata"]["deletionTimestamp"]
+    assert "x      1               N/A               0" in api.out("get", "pdb", *here)
+    api.out("create", "pdb", "y", "--selector=app=x", "--max-unavailable=1", *here)
+    assert "more than one PodDisruptionBudget" in evicted("b")

@@ -1,8 +1,4 @@
-"""PodDisruptionBudgets, and the evictions that they allow or refuse.
-
-k8s.io/kubernetes `pkg/apis/policy/validation`, `pkg/registry/core/pod/storage/eviction.go`. The numbers in a
-budget's status are its controller's; an eviction only counts one off.
-"""
+"""PodDisruptionBudgets: columns, defaults, validation (k8s.io/kubernetes `pkg/apis/policy/validation`)."""
 
 from __future__ import annotations
 
