@@ -63,9 +63,9 @@ def _load(mode: str, rules: Path) -> None:
 
 def _nftables(state: Any) -> None:
     from testbed.kernel import nft
-    from testbed.proxy.modes.nftables import TABLE
+    from testbed.proxy.modes.nftables import TABLES
 
-    nft.commit(nft.creation(TABLE, state))
+    nft.commit(nft.creation(TABLES[4], state))
 
 
 def _ipvs(state: Any) -> None:

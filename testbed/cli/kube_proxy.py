@@ -109,9 +109,13 @@ def _cidr(flag: str, text: str) -> str:
 
 
 def _cleanup() -> int:
+    from testbed.model.families import VERSIONS
     from testbed.proxy.modes.chains import remove_rules
+    from testbed.proxy.proxier import lacks
 
-    remove_rules()
+    for family in VERSIONS:
+        if not lacks(family):
+            remove_rules(family)
     for name in NAMES:
         mode_class(name).cleanup()
     return 0

@@ -13,6 +13,8 @@ from testbed.kernel.netlink import CREATE, EXCL, Netlink, attribute, attributes
 
 NEW, DELETE, GET = 20, 21, 22
 IFA_ADDRESS, IFA_LOCAL = 1, 2
+NODAD = 0x02
+"""IFA_F_NODAD: an IPv6 address is for use at once, whatever the link."""
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IFADDRMSG = struct.Struct("=BBBBI")
 
@@ -74,5 +76,6 @@ def index_of(name: str) -> int:
 def _message(ip: str, index: int) -> bytes:
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     raw = socket.inet_pton(family, ip)
-    head = _IFADDRMSG.pack(family, 8 * len(raw), 0, 0, index)
+    flags = NODAD if family == socket.AF_INET6 else 0
+    head = _IFADDRMSG.pack(family, 8 * len(raw), flags, 0, index)
     return head + attribute(IFA_LOCAL, raw) + attribute(IFA_ADDRESS, raw)

@@ -21,16 +21,18 @@ class Flow:
     backend: tuple[str, int]
 
 
-def forget(chosen: Callable[[Flow], bool]) -> int:
-    """Delete the UDP flows that `chosen` picks; returns how many. Raises TestbedError.
+def forget(chosen: Callable[[Flow], bool], family: int = 4) -> int:
+    """Delete the UDP flows of one IP family that `chosen` picks; returns how many. Raises TestbedError.
 
     Runs an event loop of pyroute2's: not to be called where a loop is running.
     """
     try:
-        with Conntrack() as conntrack:
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        udp = NFCTAttrTuple(kind, proto=socket.IPPROTO_UDP)
+        with Conntrack(nfgen_family=kind) as conntrack:
             entries = [
                 entry
-                for entry in conntrack.dump_entries(tuple_orig=NFCTAttrTuple(proto=socket.IPPROTO_UDP))
+                for entry in conntrack.dump_entries(tuple_orig=udp)
                 if chosen(_flow(entry.tuple_orig, entry.tuple_reply))
             ]
             return sum(_delete(conntrack, entry.tuple_orig) for entry in entries)

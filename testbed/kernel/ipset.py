@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from testbed.errors import TestbedError
 
 MAX_ENTRIES = 1 << 20
+_HASH = "family {} hashsize 1024 maxelem " + str(MAX_ENTRIES)
 KINDS = {
     "bitmap:port": "range 0-65535",
-    "hash:ip": f"family inet hashsize 1024 maxelem {MAX_ENTRIES}",
-    "hash:ip,port": f"family inet hashsize 1024 maxelem {MAX_ENTRIES}",
-    "hash:ip,port,ip": f"family inet hashsize 1024 maxelem {MAX_ENTRIES}",
-    "hash:ip,port,net": f"family inet hashsize 1024 maxelem {MAX_ENTRIES}",
+    **dict.fromkeys(("hash:ip", "hash:ip,port", "hash:ip,port,ip", "hash:ip,port,net"), _HASH),
 }
+_FAMILIES = {4: "inet", 6: "inet6"}
 
 
 @dataclass(frozen=True)
 class IpSet:
-    """A set: its type and its entries, spelled as `ipset save` prints them."""
+    """A set: its type and its entries, spelled as `ipset save` prints them; and the IP family of those."""
 
     kind: str
     entries: Collection[str] = field(default_factory=frozenset)
+    family: int = 4
 
 
 Sets = Mapping[str, IpSet]
@@ -37,7 +37,7 @@ def read(prefix: str) -> dict[str, IpSet]:
         words = line.split()
         if words[0] == "create" and words[1].startswith(prefix):
             entries[words[1]] = set()
-            found[words[1]] = IpSet(words[2], entries[words[1]])
+            found[words[1]] = IpSet(words[2], entries[words[1]], 6 if "inet6" in words else 4)
         elif words[0] == "add" and words[1] in entries:
             entries[words[1]].add(words[2])
     return found
@@ -51,7 +51,8 @@ def change(have: Sets, want: Sets) -> int:
         if held is wanted:
             continue
         if held is None:
-            lines.append(f"create {name} {wanted.kind} {KINDS[wanted.kind]}")
+            details = KINDS[wanted.kind].format(_FAMILIES[wanted.family])
+            lines.append(f"create {name} {wanted.kind} {details}")
         old = set(held.entries) if held else set()
         new = set(wanted.entries)
         lines += [f"del {name} {entry}" for entry in old - new]

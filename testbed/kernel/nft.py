@@ -1,5 +1,7 @@
 """One nftables table of the current network namespace: what it holds, and its difference in one transaction.
 
+A table is named with its family: `ip kube-proxy`.
+
 Rules, verdicts and definitions are spelled exactly as `nft -y list table` prints them, so that what is wanted
 and what the kernel has compare as strings.
 """
@@ -19,7 +21,6 @@ Script = list[str]
 Steps = list[Script]
 """Scripts that leave something whole behind each; neighbours may be committed together."""
 
-FAMILY = "ip"
 AT_ONCE = 500
 """Anonymous maps in one transaction. The kernel searches them in a list for each rule that has one: 5,000 at
 once take 8 s, in portions of this size 2 s."""
@@ -76,12 +77,12 @@ def run(arguments: list[str], script: str = "") -> str:
 
 def exists(name: str) -> bool:
     """Whether there is such a table. Raises NftError where nft or the kernel cannot tell."""
-    return f"table {FAMILY} {name}" in run(["list", "tables"]).splitlines()
+    return f"table {name}" in run(["list", "tables"]).splitlines()
 
 
 def read(name: str) -> Table | None:
     """What the table holds, None if there is none. Raises NftError."""
-    return parsed(run(["-y", "list", "table", FAMILY, name])) if exists(name) else None
+    return parsed(run(["-y", "list", "table", *name.split()])) if exists(name) else None
 
 
 def commit(steps: Steps) -> int:
@@ -117,19 +118,19 @@ def transactions(steps: Steps) -> Iterator[Script]:
 
 def removal(name: str) -> Steps:
     """Removes the table, if it is there."""
-    return [[f"add table {FAMILY} {name}", f"delete table {FAMILY} {name}"]]
+    return [[f"add table {name}", f"delete table {name}"]]
 
 
 def creation(name: str, want: Table) -> Steps:
     """The whole table anew, whatever was there."""
-    hooked = [f"add chain {FAMILY} {name} {chain} {{ {hook} }}" for chain, hook in want.hooks.items()]
-    start = [*removal(name), [f"add table {FAMILY} {name}", *hooked]]
+    hooked = [f"add chain {name} {chain} {{ {hook} }}" for chain, hook in want.hooks.items()]
+    start = [*removal(name), [f"add table {name}", *hooked]]
     return start + edits(name, Table(want.hooks, dict.fromkeys(want.hooks, ())), want)
 
 
 def edits(name: str, have: Table, want: Table) -> Steps:
     """What turns `have`, which fits, into `want`. First all that is referred to, last what is so no more."""
-    where = f"{FAMILY} {name}"
+    where = name
     changed = {
         chain: rules
         for chain, rules in want.chains.items()

@@ -7,19 +7,19 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from testbed.client import Client, Informer
 from testbed.errors import TestbedError
+from testbed.model.families import VERSIONS
 from testbed.model.resources import ENDPOINT_SLICES, NODES, SERVICES
-from testbed.proxy import faults
 from testbed.proxy.health import HealthServer
-from testbed.proxy.loop import SyncLoop
 from testbed.proxy.metrics import Metrics
 from testbed.proxy.modes import NAMES, mode_class
 from testbed.proxy.options import ProxyOptions
-from testbed.proxy.service_health import ServiceHealth
-from testbed.proxy.tracker import Tracker
+from testbed.proxy.proxier import Proxier, lacks
 
 log = logging.getLogger(__name__)
 
@@ -41,59 +41,54 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        tracker, metrics = Tracker(self.options.node), Metrics()
-        options = self.options.of_family(4)
-        mode = faults.chosen(mode_class(self.mode)(options))
-        syncing = SyncLoop(mode, tracker, options, metrics)
+        metrics: list[Metrics] = []
         health = HealthServer(metrics, self.mode, 2 * self.options.sync_period)
-        checks = ServiceHealth(lambda: health.healthy(time.time()))
+        proxiers: list[Proxier] = []
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync") as worker:
+            try:
+                for family in VERSIONS:
+                    if told := await loop.run_in_executor(worker, lacks, family):
+                        log.warning("No IPv%d proxier: %s", family, told)
+                        continue
+                    options = self.options.of_family(family)
+                    each = Proxier(self.mode, options, worker, lambda: health.healthy(time.time()))
+                    proxiers.append(each)
+                    about = await each.start()
+                    metrics.append(each.metrics)
+                    log.info("Using %s Proxier. IPv%d: %s", each.mode.title, family, about)
+                if self.healthz:
+                    await health.start(self.healthz)
+                async with Client.from_kubeconfig(self.kubeconfig) as client:
+                    await self._serve(client, proxiers, ended)
+            finally:
+                for each in proxiers:
+                    await each.stop()
+                await health.close()
 
-        async def update_checks() -> None:
-            await checks.update(tracker.health_checks(), syncing.node_port_addresses)
-
-        syncing.after_sync = update_checks
-        try:
-            about = await syncing.in_worker(mode.start)
-            log.info("Using %s Proxier. %s", mode.title, about)
-            if self.healthz:
-                await health.start(self.healthz)
-            async with Client.from_kubeconfig(self.kubeconfig) as client:
-                await self._serve(client, tracker, syncing, ended)
-        finally:
-            await syncing.in_worker(mode.stop)
-            syncing.close()
-            await checks.close()
-            await health.close()
-
-    async def _serve(self, client: Client, tracker: Tracker, syncing: SyncLoop, ended: asyncio.Event) -> None:
+    async def _serve(self, client: Client, proxiers: Sequence[Proxier], ended: asyncio.Event) -> None:
         services = Informer(client, SERVICES, label_selector=OTHER_PROXIES)
         slices = Informer(client, ENDPOINT_SLICES, label_selector=OTHER_PROXIES)
         node = Informer(client, NODES, field_selector=f"metadata.name={self.options.node}")
-        for informer, callback in (
-            (services, tracker.service),
-            (slices, tracker.endpoint_slice),
-            (node, tracker.own_node),
-        ):
-            informer.subscribe(callback)
+        for each in proxiers:
+            each.follow(services, slices, node)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(informer.run()) for informer in (services, slices, node)]
-            running.append(tasks.create_task(self._program(services, slices, tracker, syncing)))
+            running.append(tasks.create_task(self._program(services, slices, proxiers)))
             await ended.wait()
             log.info("Ending; rules stay as they are")
             for task in running:
                 task.cancel()
 
-    async def _program(
-        self, services: Informer, slices: Informer, tracker: Tracker, syncing: SyncLoop
-    ) -> None:
+    async def _program(self, services: Informer, slices: Informer, proxiers: Sequence[Proxier]) -> None:
         """The first sync waits for the whole picture, so that a restart takes no Service away."""
         await services.synced.wait()
         await slices.synced.wait()
-        tracker.on_change = syncing.wake
-        while not await syncing.sync():
-            await asyncio.sleep(1)
-        await syncing.in_worker(clean_up_others, self.mode)
-        await syncing.run()
+        for each in proxiers:
+            await each.begin()
+        await proxiers[0].loop.in_worker(clean_up_others, self.mode)
+        async with asyncio.TaskGroup() as tasks:
+            for each in proxiers:
+                tasks.create_task(each.loop.run())
 
 
 def clean_up_others(mode: str) -> None:

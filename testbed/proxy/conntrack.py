@@ -14,6 +14,7 @@ from testbed.model.service import Protocol, Route, ServicePort, Snapshot
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = ("127.0.0.1", "::1")
 Front = tuple[str, int]
 """Address and port that clients send to."""
 
@@ -34,7 +35,7 @@ def udp_routes(snapshot: Snapshot) -> dict[Front, frozenset[Front]]:
         front: frozenset((one.ip, one.port) for one in (*route.endpoints, *service.cluster.endpoints))
         for service in snapshot.services.values()
         if service.protocol is Protocol.UDP
-        for front, route in fronts(service, (*snapshot.node_port_ips, "127.0.0.1"))
+        for front, route in fronts(service, (*snapshot.node_port_ips, *LOOPBACK))
     }
 
 
@@ -45,7 +46,8 @@ class Reconciler:
     as its backend: it goes too, when the Service gets its first endpoint.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, family: int = 4) -> None:
+        self._family = family
         self._routes: dict[Front, frozenset[Front]] = {}
 
     def after_sync(self, snapshot: Snapshot) -> int:
@@ -56,7 +58,9 @@ class Reconciler:
         if not changed:
             return 0
         allowed = {front: routes.get(front, frozenset()) for front in changed}
-        count = forget(lambda flow: flow.front in allowed and flow.backend not in allowed[flow.front])
+        count = forget(
+            lambda flow: flow.front in allowed and flow.backend not in allowed[flow.front], self._family
+        )
         if count:
             log.info("Forgot %d stale UDP connections", count)
         return count

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from testbed.proxy.metrics import Metrics
+from testbed.proxy.metrics import Metrics, text
 
 log = logging.getLogger(__name__)
 
 
 class HealthServer:
-    """Healthy: no change has been waiting for its sync longer than two sync periods."""
+    """Healthy: no change of any family has been waiting for its sync longer than two sync periods."""
 
-    def __init__(self, metrics: Metrics, mode: str, patience: float) -> None:
+    def __init__(self, metrics: Sequence[Metrics], mode: str, patience: float) -> None:
         self._metrics = metrics
         self._mode = mode
         self._patience = patience
@@ -30,7 +30,7 @@ class HealthServer:
             [
                 web.get("/healthz", self._healthz),
                 web.get("/livez", self._healthz),
-                web.get("/metrics", self._text(self._metrics.text)),
+                web.get("/metrics", self._text(lambda: text(self._metrics))),
                 web.get("/proxyMode", self._text(lambda: self._mode)),
             ]
         )
@@ -46,13 +46,17 @@ class HealthServer:
             await self._runner.cleanup()
 
     def healthy(self, now: float) -> bool:
-        waiting = self._metrics.last_queued.value > self._metrics.last_sync.value
-        started = self._metrics.last_sync.value > 0
-        return started and not (waiting and now - self._metrics.last_queued.value > self._patience)
+        return bool(self._metrics) and all(self._well(each, now) for each in self._metrics)
+
+    def _well(self, metrics: Metrics, now: float) -> bool:
+        waiting = metrics.last_queued.value > metrics.last_sync.value
+        started = metrics.last_sync.value > 0
+        return started and not (waiting and now - metrics.last_queued.value > self._patience)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         now = time.time()
-        body = {"lastUpdated": _stamp(self._metrics.last_sync.value), "currentTime": _stamp(now)}
+        last = min((each.last_sync.value for each in self._metrics), default=0.0)
+        body = {"lastUpdated": _stamp(last), "currentTime": _stamp(now)}
         return web.json_response(body, status=200 if self.healthy(now) else 503)
 
     @staticmethod

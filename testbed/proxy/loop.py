@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from testbed.errors import TestbedError
 from testbed.kernel.addresses import local_addresses, within
+from testbed.model.families import UNSPECIFIED
 from testbed.model.service import Snapshot
 from testbed.proxy.conntrack import Reconciler
 from testbed.proxy.metrics import Metrics
@@ -34,17 +35,27 @@ OWN_DEVICE = "kube-ipvs0"
 
 
 class SyncLoop:
-    """Drives one Mode. A change is applied at once, or `min_sync_period` after the sync before it."""
+    """Drives one Mode. A change is applied at once, or `min_sync_period` after the sync before it.
 
-    def __init__(self, mode: Mode[Any], tracker: Tracker, options: ProxyOptions, metrics: Metrics) -> None:
+    `worker` has one thread, which several loops may share.
+    """
+
+    def __init__(
+        self,
+        mode: Mode[Any],
+        tracker: Tracker,
+        options: ProxyOptions,
+        metrics: Metrics,
+        worker: ThreadPoolExecutor,
+    ) -> None:
         self.mode = mode
         self.options = options
         self.metrics = metrics
         self._tracker = tracker
-        self._conntrack = Reconciler()
+        self._conntrack = Reconciler(options.family)
         self._addresses: tuple[str, ...] = ()
         self._wake = asyncio.Event()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
+        self._worker = worker
         self._ended = 0.0
         self._repair_at = 0.0
         self._triggers: list[float] = []
@@ -54,8 +65,8 @@ class SyncLoop:
     @property
     def node_port_addresses(self) -> tuple[str, ...]:
         """Where this node's own ports answer: the addresses of --nodeport-addresses, or everywhere."""
-        everywhere = ("0.0.0.0",) if self._tracker.family == 4 else ("::",)
-        return self._addresses if self.options.nodeport_addresses else everywhere
+        everywhere = UNSPECIFIED[self.options.family]
+        return self._addresses if self.options.nodeport_addresses else (everywhere,)
 
     def wake(self) -> None:
         """Something changed."""
@@ -116,13 +127,10 @@ class SyncLoop:
         )
         return True
 
-    def close(self) -> None:
-        self._worker.shutdown(wait=True)
-
     def _apply(self, snapshot: Snapshot, repair: bool) -> int:
         if repair:
             self._addresses = within(
-                local_addresses(self._tracker.family, without=OWN_DEVICE), self.options.nodeport_addresses
+                local_addresses(self.options.family, without=OWN_DEVICE), self.options.nodeport_addresses
             )
         snapshot = replace(
             snapshot,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 SYNC_BUCKETS = tuple(0.001 * 2**i for i in range(15))
 """Seconds; as upstream's kubeproxy_sync_proxy_rules_duration_seconds."""
@@ -20,6 +21,7 @@ class Histogram:
     buckets: tuple[float, ...]
     counts: list[int] = field(default_factory=list)
     total: float = 0.0
+    kind: str = "histogram"
 
     def __post_init__(self) -> None:
         self.counts = [0] * (len(self.buckets) + 1)
@@ -28,13 +30,14 @@ class Histogram:
         self.counts[bisect.bisect_left(self.buckets, value)] += 1
         self.total += value
 
-    def text(self) -> str:
-        lines = [f"# HELP {self.name} {self.help}", f"# TYPE {self.name} histogram"]
+    def lines(self, labels: str) -> list[str]:
+        """The samples, with `labels` ahead of their own."""
+        lines = []
         sum_ = 0
         for bound, count in zip((*map(str, self.buckets), "+Inf"), self.counts, strict=True):
             sum_ += count
-            lines.append(f'{self.name}_bucket{{le="{bound}"}} {sum_}')
-        return "\n".join([*lines, f"{self.name}_sum {self.total}", f"{self.name}_count {sum_}"])
+            lines.append(f'{self.name}_bucket{{{labels},le="{bound}"}} {sum_}')
+        return [*lines, f"{self.name}_sum{{{labels}}} {self.total}", f"{self.name}_count{{{labels}}} {sum_}"]
 
 
 @dataclass
@@ -43,18 +46,22 @@ class Gauge:
     help: str
     value: float = 0.0
     kind: str = "gauge"
+    by_family: bool = True
+    """Told of each IP family; else one number tells of both."""
 
-    def text(self) -> str:
-        return f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n{self.name} {self.value}"
+    def lines(self, labels: str) -> list[str]:
+        """The sample."""
+        return [f"{self.name}{{{labels}}} {self.value}"]
 
 
 class Metrics:
-    """What one agent counts. Source: kubernetes pkg/proxy/metrics/metrics.go.
+    """What an agent counts for one IP family. Source: kubernetes pkg/proxy/metrics/metrics.go.
 
     A full sync compares with what is in the kernel; a partial one with what the agent knows to be there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, family: int = 4) -> None:
+        self.labels = f'ip_family="IPv{family}"'
         self.sync = _syncs("proxy_rules", "Duration of a sync")
         self.full = _syncs("full_proxy_rules", "Duration of a sync that reads what is there")
         self.partial = _syncs("partial_proxy_rules", "Duration of a sync of nothing but changes")
@@ -65,10 +72,10 @@ class Metrics:
         )
         self.last_sync = _gauge("last_timestamp_seconds", "When the last sync ended well")
         self.last_queued = _gauge("last_queued_timestamp_seconds", "When a sync was last asked for")
-        self.services_pending = _gauge("service_changes_pending", "Changes of Services to be synced")
-        self.endpoints_pending = _gauge("endpoint_changes_pending", "Changes of EndpointSlices to be synced")
-        self.services = _counter("service_changes_total", "Changes of Services")
-        self.endpoints = _counter("endpoint_changes_total", "Changes of EndpointSlices")
+        self.services_pending = _both("service_changes_pending", "Changes of Services to be synced")
+        self.endpoints_pending = _both("endpoint_changes_pending", "Changes of EndpointSlices to be synced")
+        self.services = _both("service_changes_total", "Changes of Services", "counter")
+        self.endpoints = _both("endpoint_changes_total", "Changes of EndpointSlices", "counter")
         self.failures = _counter("failures_total", "Syncs that failed")
         self.partial_failures = _counter(
             "iptables_partial_restore_failures_total", "Partial syncs that failed, in any mode"
@@ -77,9 +84,24 @@ class Metrics:
             "testbed_sync_changes_total", "Lines, messages or listeners changed by syncs", kind="counter"
         )
 
-    def text(self) -> str:
-        every: list[Histogram | Gauge] = list(vars(self).values())
-        return "\n".join(one.text() for one in every) + "\n"
+    def every(self) -> list[Histogram | Gauge]:
+        return [one for one in vars(self).values() if isinstance(one, Histogram | Gauge)]
+
+
+def text(several: Sequence[Metrics]) -> str:
+    """What the agent of several families has to tell, in Prometheus' format."""
+    lines = []
+    for alike in zip(*(one.every() for one in several), strict=True):
+        first = alike[0]
+        lines += [f"# HELP {first.name} {first.help}", f"# TYPE {first.name} {first.kind}"]
+        if isinstance(first, Gauge) and not first.by_family:
+            total = sum(one.value for one in alike if isinstance(one, Gauge))
+            lines.append(f"{first.name} {total}")
+        else:
+            lines += [
+                line for whose, one in zip(several, alike, strict=True) for line in one.lines(whose.labels)
+            ]
+    return "\n".join([*lines, ""])
 
 
 def _syncs(name: str, help: str) -> Histogram:
@@ -88,6 +110,10 @@ def _syncs(name: str, help: str) -> Histogram:
 
 def _gauge(name: str, help: str, kind: str = "gauge") -> Gauge:
     return Gauge(f"kubeproxy_sync_proxy_rules_{name}", help, kind=kind)
+
+
+def _both(name: str, help: str, kind: str = "gauge") -> Gauge:
+    return replace(_gauge(name, help, kind), by_family=False)
 
 
 def _counter(name: str, help: str) -> Gauge:

@@ -13,7 +13,9 @@ from testbed.kernel.netns import Worker, scratch
 from testbed.model.service import Snapshot
 from testbed.proxy.agent import clean_up_others
 from testbed.proxy.modes.chains import owns
-from testbed.proxy.modes.nftables import TABLE, Nftables
+from testbed.proxy.modes.nftables import TABLES, Nftables
+
+TABLE = TABLES[4]
 
 
 class Kept:
@@ -56,15 +58,15 @@ def test_another_agent_finds_nothing_to_do(node: Worker) -> None:
 
 
 DAMAGE = [
-    f"nft flush map ip {TABLE} service-ips",
-    f"nft flush chain ip {TABLE} services",
-    f"nft insert rule ip {TABLE} services return",
-    f"nft add chain ip {TABLE} theirs; nft add rule ip {TABLE} services jump theirs",
-    f"nft add element ip {TABLE} no-endpoint-nodeports '{{ tcp . 22 : drop }}'",
-    f"nft delete chain ip {TABLE} filter-input",
-    f"nft add chain ip {TABLE} theirs '{{ type filter hook input priority 0; policy drop; }}'",
-    f"nft add table ip {TABLE} '{{ flags dormant; }}'",
-    f"nft delete table ip {TABLE}",
+    f"nft flush map {TABLE} service-ips",
+    f"nft flush chain {TABLE} services",
+    f"nft insert rule {TABLE} services return",
+    f"nft add chain {TABLE} theirs; nft add rule {TABLE} services jump theirs",
+    f"nft add element {TABLE} no-endpoint-nodeports '{{ tcp . 22 : drop }}'",
+    f"nft delete chain {TABLE} filter-input",
+    f"nft add chain {TABLE} theirs '{{ type filter hook input priority 0; policy drop; }}'",
+    f"nft add table {TABLE} '{{ flags dormant; }}'",
+    f"nft delete table {TABLE}",
 ]
 
 
@@ -79,7 +81,7 @@ def test_a_repair_mends_what_was_changed_by_hand(node: Worker, script: str) -> N
 
 def test_a_sync_that_meets_damage_mends_it_at_once(node: Worker) -> None:
     node.call(Kept.sync, EVERY_KIND)
-    node.call(shell, f"nft flush ruleset; nft add table ip {TABLE}")
+    node.call(shell, f"nft flush ruleset; nft add table {TABLE}")
     assert node.call(Kept.sync, HALF)[1]
 
 
@@ -140,7 +142,7 @@ def test_affinity_ends_with_its_time() -> None:
         node.call(Proxy.start, "nftables")
         node.call(Proxy.sync, snapshot(service("a", "b", affinity_seconds=1)))
         made.ask("client", NODE, NODE_PORT)
-        members = f"nft list table ip {TABLE} | grep -c expires || true"
+        members = f"nft list table {TABLE} | grep -c expires || true"
         assert node.call(shell, members).strip() == "1"
         while (
             node.call(shell, members).strip() != "0"

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from testbed.proxy.dataplane.balance import Address, Balancer
@@ -17,7 +18,7 @@ BATCH = 64
 IP_PKTINFO = 8
 """ip(7): tells, and sets, which local address a datagram came to or leaves from. The reply must leave from
 the address the client's datagram was redirected to, or connection tracking does not know it."""
-PKTINFO = struct.Struct("=I4s4s")
+PKTINFO, PKTINFO_6 = struct.Struct("=I4s4s"), struct.Struct("=16sI")
 
 
 class Session:
@@ -29,7 +30,7 @@ class Session:
         self._listener = listener
         self._client = client
         self._local = local
-        self._back = [(socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, local, b"\0" * 4))] if local else []
+        self._back = [_from(local)] if local else []
         self.endpoint = endpoint
         self.seen = time.monotonic()
         family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
@@ -63,6 +64,9 @@ class UdpListener:
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         if family == socket.AF_INET:
             self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        else:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         self.socket.bind((address, 0))
         reactor.add(self.socket.fileno(), IN, self._on_datagram)
 
@@ -98,7 +102,7 @@ class UdpListener:
                 data, ancillary, _, client = self.socket.recvmsg(DATAGRAM, 64)
             except OSError:
                 return
-            local = next((PKTINFO.unpack(part)[1] for _, kind, part in ancillary if kind == IP_PKTINFO), b"")
+            local = _local(ancillary)
             session = self._sessions.get((client, local)) or self._begin(client, local)
             if session is None:
                 continue
@@ -121,3 +125,20 @@ class UdpListener:
         self._sessions[(client, local)] = session
         self._reactor.add(session.socket.fileno(), IN, session.on_reply)
         return session
+
+
+def _local(ancillary: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """The local address that a datagram came to, b"" where the kernel does not tell."""
+    for level, kind, part in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
+            return bytes(PKTINFO.unpack(part)[1])
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            return bytes(PKTINFO_6.unpack(part)[0])
+    return b""
+
+
+def _from(local: bytes) -> tuple[int, int, bytes]:
+    """What makes a datagram leave from a local address."""
+    if len(local) == 4:
+        return socket.IPPROTO_IP, IP_PKTINFO, PKTINFO.pack(0, local, b"\0" * 4)
+    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, PKTINFO_6.pack(local, 0)

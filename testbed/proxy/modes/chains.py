@@ -27,9 +27,14 @@ def rule_set(xtables: Xtables) -> RuleSet:
     return RuleSet(xtables, owns, TABLES)
 
 
-def remove_rules() -> int:
+def remove_rules(family: int = 4) -> int:
     """Take out every chain that a service proxy of any mode has made. Returns the lines it took."""
-    return rule_set(Xtables()).apply(Wanted())
+    return rule_set(Xtables(family)).apply(Wanted())
+
+
+def port_unreachable(family: int) -> str:
+    """What REJECT answers, as iptables-save prints it."""
+    return "icmp-port-unreachable" if family == 4 else "icmp6-port-unreachable"
 
 
 def chain_name(prefix: str, *parts: str) -> str:

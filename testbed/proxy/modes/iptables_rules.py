@@ -20,6 +20,7 @@ from testbed.proxy.modes.chains import (
     host,
     mark_masq,
     port_match,
+    port_unreachable,
     postrouting,
     service_chain,
     source,
@@ -102,15 +103,27 @@ def service_rules(service: ServicePort, options: ProxyOptions) -> ServiceRules:
     return rules
 
 
-def static_chains(snapshot: Snapshot) -> tuple[dict[str, Rules], dict[str, Rules], Rules]:
+def jumps(family: int) -> Mapping[str, Mapping[str, Rules]]:
+    """How packets come to our chains. Only IPv4 has martians of 127.0.0.0/8 to stop."""
+    if family == 4:
+        return JUMPS
+    return {
+        table: {chain: tuple(rule for rule in rules if rule != _LOCALNET) for chain, rules in chains.items()}
+        for table, chains in JUMPS.items()
+    }
+
+
+def static_chains(snapshot: Snapshot, family: int = 4) -> tuple[dict[str, Rules], dict[str, Rules], Rules]:
     """(nat, filter) chains that depend on no Service, and the last rules of nat's KUBE-SERVICES."""
     nat = {MARK_MASQ: mark_masq(), POSTROUTING: postrouting()}
     note = comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
     if snapshot.node_ports_anywhere:
-        last: Rules = (f"{note}{LOCAL_DESTINATION}-j KUBE-NODEPORTS",)
+        not_loopback = "! -d ::1/128 " if family == 6 else ""  # nothing can come from there
+        last: Rules = (f"{not_loopback}{note}{LOCAL_DESTINATION}-j KUBE-NODEPORTS",)
     else:
         last = tuple(f"-d {host(ip)} {note}-j KUBE-NODEPORTS" for ip in snapshot.node_port_ips)
-    return nat, {"KUBE-FORWARD": FORWARD, "KUBE-FIREWALL": FIREWALL}, last
+    filters = {"KUBE-FORWARD": FORWARD}
+    return nat, filters if family == 6 else {**filters, "KUBE-FIREWALL": FIREWALL}, last
 
 
 def _cluster_ip(service: ServicePort, options: ProxyOptions, rules: ServiceRules) -> None:
@@ -252,8 +265,8 @@ def _refuse(service: ServicePort, route: Route, ip: str = "") -> str:
     drop = route.refusal is Refusal.DROP
     match = "" if ip else LOCAL_DESTINATION
     port = 0 if ip else service.node_port
-    icmp = "icmp6-port-unreachable" if ":" in service.cluster_ip else "icmp-port-unreachable"
-    target = "DROP" if drop else f"REJECT --reject-with {icmp}"
+    family = 6 if ":" in service.cluster_ip else 4
+    target = "DROP" if drop else f"REJECT --reject-with {port_unreachable(family)}"
     note = "has no local endpoints" if drop else "has no endpoints"
     return port_match(service, note, ip, port, match=match) + f"-j {target}"
 

@@ -16,6 +16,7 @@ from testbed.kernel.ipset import IpSet
 from testbed.kernel.ipvs import TABLE, Front, Ipvs, Table, VirtualServer
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Xtables
+from testbed.model.families import VERSIONS
 from testbed.model.service import Route, ServicePort, Snapshot
 from testbed.model.topology import IPVS_SCHEDULERS
 from testbed.proxy.modes.base import Memo, Mode
@@ -29,6 +30,8 @@ from testbed.proxy.modes.ipvs_rules import (
     nat_chains,
     refusal_rules,
     set_entries,
+    set_name,
+    spelled,
 )
 from testbed.proxy.options import ProxyOptions
 
@@ -42,6 +45,7 @@ SYSCTLS = {
     "net.ipv4.vs.expire_quiescent_template": 1,
     "net.ipv4.ip_forward": 1,
 }
+SYSCTLS_6 = {"net.ipv6.conf.all.forwarding": 1}
 STRICT_ARP = {"net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2}
 LOOK = 5.0
 """Seconds between two looks at servers that leave; kube-proxy's is a minute."""
@@ -99,7 +103,8 @@ class IpvsMode(Mode[IpvsState]):
             known = ", ".join(IPVS_SCHEDULERS)
             raise UsageError(f"--ipvs-scheduler {options.ipvs_scheduler!r} is unknown; choose one of {known}")
         self._memo = Memo(lambda service: rendered(service, options))
-        self._nat = nat_chains(options)
+        self._nat = spelled(nat_chains(options), options.family)
+        self._sets = {name: set_name(name, options.family) for name in SETS}
         self._known: IpvsState | None = None
         self._look_at = float("inf")
 
@@ -111,10 +116,12 @@ class IpvsMode(Mode[IpvsState]):
             round(self.options.ipvs_tcpfin_timeout),
             round(self.options.ipvs_udp_timeout),
         )
-        xtables = Xtables()
+        xtables = Xtables(self.options.family)
         self._rules = rule_set(xtables)
-        strict = STRICT_ARP if self.options.ipvs_strict_arp else {}
-        for name, value in {**SYSCTLS, **strict}.items():
+        more = STRICT_ARP if self.options.ipvs_strict_arp else {}
+        if self.options.family == 6:
+            more = more | SYSCTLS_6
+        for name, value in {**SYSCTLS, **more}.items():
             sysctl.put(name, value)
         release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
         if release < REUSE_FIXED:
@@ -135,11 +142,15 @@ class IpvsMode(Mode[IpvsState]):
         # an external IP that is a node's own stays the node's (kubernetes #59976)
         ips = frozenset(ip for one in every for ip in one.ips) - set(snapshot.node_port_ips)
         entries["KUBE-IPVS-IPS"] -= set(snapshot.node_port_ips)
-        rules = Wanted({"nat": self._nat, "filter": filter_chains(refusals)}, JUMPS)
+        filters = spelled(filter_chains(refusals), self.options.family)
+        rules = Wanted({"nat": self._nat, "filter": filters}, JUMPS)
         return IpvsState(
             servers,
             ips,
-            {name: IpSet(SETS[name], frozenset(found)) for name, found in entries.items()},
+            {
+                self._sets[name]: IpSet(SETS[name], frozenset(found), self.options.family)
+                for name, found in entries.items()
+            },
             rules,
         )
 
@@ -175,35 +186,42 @@ class IpvsMode(Mode[IpvsState]):
 
     def _read(self, wanted: Table) -> IpvsState:
         make_device()
-        sets = ipset.read("KUBE-")
-        ips = frozenset(addresses.on_interface(DEVICE))
-        return IpvsState(own_servers(self._ipvs.read(), ips, sets, wanted), ips, sets, Wanted())
+        family = self.options.family
+        sets = {name: held for name, held in ipset.read("KUBE-").items() if name in self._sets.values()}
+        ips = frozenset(addresses.on_interface(DEVICE, family))
+        return IpvsState(own_servers(self._ipvs.read(), ips, sets, wanted, family), ips, sets, Wanted())
 
     @classmethod
     def cleanup(cls) -> None:
         sets = ipset.read("KUBE-")
         if TABLE.exists():
-            ips = frozenset(addresses.on_interface(DEVICE))
             ipvs = Ipvs()
-            ipvs.change(own_servers(ipvs.read(), ips, sets, {}), {})
+            for family in VERSIONS:
+                ips = frozenset(addresses.on_interface(DEVICE, family))
+                ipvs.change(own_servers(ipvs.read(), ips, sets, {}, family), {})
         if addresses.index_of(DEVICE):
             with IPRoute() as ip:
                 ip.link("del", index=addresses.index_of(DEVICE))
-        ipset.destroy([name for name in sets if name in SETS])
+        own = {set_name(name, family) for name in SETS for family in VERSIONS}
+        ipset.destroy([name for name in sets if name in own])
 
 
-def own_servers(table: Table, ips: frozenset[str], sets: Mapping[str, IpSet], wanted: Table) -> Table:
-    """Those of `table` that this mode made: on the device's addresses or a set's node port, or wanted."""
+def own_servers(
+    table: Table, ips: frozenset[str], sets: Mapping[str, IpSet], wanted: Table, family: int = 4
+) -> Table:
+    """Those of `table` that this mode made for a family: on the device's addresses or a set's node port, or
+    wanted."""
     node_ports = {
         (protocol, int(port))
         for protocol in ("TCP", "UDP", "SCTP")
-        if (found := sets.get(f"KUBE-NODE-PORT-{protocol}"))
+        if (found := sets.get(set_name(f"KUBE-NODE-PORT-{protocol}", family)))
         for port in found.entries
     }
     return {
         front: server
         for front, server in table.items()
-        if front in wanted or front[1] in ips or (front[0], front[2]) in node_ports
+        if (":" in front[1]) == (family == 6)
+        and (front in wanted or front[1] in ips or (front[0], front[2]) in node_ports)
     }
 
 

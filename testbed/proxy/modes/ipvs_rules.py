@@ -6,6 +6,7 @@ are, but for a Service whose policy Local finds no endpoint here: IPVS cannot dr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from testbed.kernel.xtables import Rules
@@ -17,6 +18,7 @@ from testbed.proxy.modes.chains import (
     comment,
     mark_masq,
     port_match,
+    port_unreachable,
     postrouting,
     source,
 )
@@ -74,6 +76,21 @@ def in_set(name: str, *directions: str) -> str:
 def _by_pair(name: str) -> str:
     """Address and port are those of the packet's destination."""
     return in_set(name, "dst", "dst")
+
+
+def set_name(name: str, family: int) -> str:
+    """A set of SETS as it is called for a family. 31 letters are the most that a set's name may have."""
+    return name if family == 4 else f"KUBE-6-{name.removeprefix('KUBE-')}"[:31]
+
+
+def spelled(chains: Mapping[str, Rules], family: int) -> dict[str, Rules]:
+    """What is written for IPv4, for a family."""
+
+    def rule(text: str) -> str:
+        text = text.replace(port_unreachable(4), port_unreachable(family))
+        return re.sub(r"(--match-set )(\S+)", lambda found: found[1] + set_name(found[2], family), text)
+
+    return {chain: tuple(map(rule, rules)) for chain, rules in chains.items()}
 
 
 def nat_chains(options: ProxyOptions) -> dict[str, Rules]:
@@ -192,6 +209,7 @@ Entry = tuple[str, str]
 def set_entries(service: ServicePort) -> list[Entry]:
     """What one Service port puts into the sets, spelled as `ipset save` has it."""
     protocol = service.protocol.lower()
+    single = "/128" if ":" in service.cluster_ip else "/32"
     local = "-LOCAL" if service.external_local else ""
 
     def pair(ip: str) -> str:
@@ -206,7 +224,7 @@ def set_entries(service: ServicePort) -> list[Entry]:
         if service.source_ranges and not any(one.endswith("/0") for one in service.source_ranges):
             entries.append(("KUBE-LOAD-BALANCER-FW", pair(ip)))
             entries += [
-                ("KUBE-LOAD-BALANCER-SOURCE-CIDR", f"{pair(ip)},{network.removesuffix('/32')}")
+                ("KUBE-LOAD-BALANCER-SOURCE-CIDR", f"{pair(ip)},{network.removesuffix(single)}")
                 for network in service.source_ranges
             ]
     entries += [("KUBE-IPVS-IPS", ip) for ip in service.public_ips]

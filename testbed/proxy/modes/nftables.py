@@ -14,7 +14,7 @@ from testbed.proxy.modes.chains import remove_rules
 from testbed.proxy.modes.nftables_rules import service_rules, table
 from testbed.proxy.options import ProxyOptions
 
-TABLE = "kube-proxy"
+TABLES = {4: "ip kube-proxy", 6: "ip6 kube-proxy"}
 
 
 class Nftables(Mode[Table]):
@@ -25,25 +25,26 @@ class Nftables(Mode[Table]):
     def __init__(self, options: ProxyOptions) -> None:
         super().__init__(options)
         self._memo = Memo(lambda service: service_rules(service, options))
-        self._kept = KeptTable(TABLE)
+        self._kept = KeptTable(TABLES[options.family])
         self._alone = False
 
     def start(self) -> str:
         return nft.run(["--version"]).strip()
 
     def render(self, snapshot: Snapshot) -> Table:
-        return table(self._memo.of(snapshot), snapshot)
+        return table(self._memo.of(snapshot), snapshot, self.options.family)
 
     def sync(self, state: Table, *, repair: bool = False) -> int:
         """The first time, the iptables rules of another mode go once the table is in."""
         changes = self._kept.apply(state, repair=repair)
         if not self._alone and shutil.which("iptables"):
-            changes += remove_rules()
+            changes += remove_rules(self.options.family)
         self._alone = True
         return changes
 
     @classmethod
     def cleanup(cls) -> None:
         with contextlib.suppress(NftError):  # without nft or nf_tables there is no table either
-            if nft.exists(TABLE):
-                nft.commit(nft.removal(TABLE))
+            for name in TABLES.values():
+                if nft.exists(name):
+                    nft.commit(nft.removal(name))

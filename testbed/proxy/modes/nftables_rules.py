@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import collapse_addresses, ip_network
+from typing import Any
 
 from testbed.kernel.nft import Rules, Set, Table
 from testbed.model.service import Endpoint, Refusal, Route, ServicePort, Snapshot
@@ -25,12 +27,12 @@ NEW = "ct state new "
 AFFINITY_SIZE = 65535
 """Clients remembered for each endpoint."""
 
-ADDRESS = ("type ipv4_addr",)
+ADDRESS = "type ipv4_addr"
 ADDRESS_VERDICTS = ("type ipv4_addr . inet_proto . inet_service : verdict",)
 PORT_VERDICTS = ("type inet_proto . inet_service : verdict",)
 SETS: Mapping[str, Rules] = {
-    "cluster-ips": ADDRESS,
-    "nodeport-ips": ADDRESS,
+    "cluster-ips": (ADDRESS,),
+    "nodeport-ips": (ADDRESS,),
     "no-endpoint-services": ADDRESS_VERDICTS,
     "no-endpoint-nodeports": PORT_VERDICTS,
     "firewall-ips": ADDRESS_VERDICTS,
@@ -97,11 +99,21 @@ class ServiceRules:
     elements: list[Element] = field(default_factory=list)
 
 
-def table(every: Iterable[ServiceRules], snapshot: Snapshot) -> Table:
+def spelled(text: str, family: int) -> str:
+    """What is written for IPv4, for a family."""
+    if family == 4:
+        return text
+    return re.sub(r"\bip (?=[sd]addr )", "ip6 ", text).replace("ipv4_addr", "ipv6_addr")
+
+
+def table(every: Iterable[ServiceRules], snapshot: Snapshot, family: int = 4) -> Table:
     """The whole table. Where two Services claim an address, the first has it, as in a list of rules."""
-    chains = dict(CHAINS)
+    chains = {chain: tuple(spelled(rule, family) for rule in rules) for chain, rules in CHAINS.items()}
     maps: dict[str, dict[str, str]] = {name: {} for name in SETS}
-    sets = {name: Set(definition, maps[name]) for name, definition in SETS.items()}
+    sets = {
+        name: Set(tuple(spelled(line, family) for line in definition), maps[name])
+        for name, definition in SETS.items()
+    }
     maps["nodeport-ips"].update(dict.fromkeys(snapshot.node_port_ips, ""))
     for rules in every:
         chains.update(rules.chains)
@@ -129,6 +141,10 @@ def service_rules(service: ServicePort, options: ProxyOptions) -> ServiceRules:
         rules.elements.append(_refuse(service, service.internal, service.cluster_ip))
     if service.is_public:
         _public(service, options, rules)
+    if options.family == 6:
+        rules.chains = {
+            chain: tuple(spelled(rule, 6) for rule in lines) for chain, lines in rules.chains.items()
+        }
     return rules
 
 
@@ -208,7 +224,7 @@ def _endpoint(service: ServicePort, endpoint: Endpoint, rules: ServiceRules) -> 
         known = _affinity(service, endpoint)
         rules.sets[known] = Set(
             (
-                *ADDRESS,
+                spelled(ADDRESS, 6 if ":" in endpoint.ip else 4),
                 f"size {AFFINITY_SIZE}",
                 "flags dynamic,timeout",
                 f"timeout {duration(service.affinity_seconds)}",
@@ -244,21 +260,22 @@ def _chain(kind: str, service: ServicePort, endpoint: Endpoint | None = None, mo
     """`endpoint-ULMVA6XW-default/web/tcp/http__10.244.1.2/8080`: unique by its hash, readable by the rest."""
     name = f"{service.namespace}/{service.service}/{service.protocol.lower()}"
     name += f"/{service.port_name}" if service.port_name else ""
-    name += f"__{endpoint.ip}/{endpoint.port}" if endpoint else ""
+    if endpoint:
+        name += f"__{endpoint.ip}/{endpoint.port}".replace(":", ".")  # no colon in a chain's name
     digest = base64.b32encode(hashlib.sha256(f"{name} {more}".encode()).digest()).decode()[:8]
     return f"{kind}-{digest}-{name}"
 
 
 def _network(text: str) -> str:
     """A network as nft prints it: a single address without its length."""
-    return str(IPv4Network(text, strict=False)).removesuffix("/32")
+    return str(ip_network(text, strict=False)).removesuffix("/32").removesuffix("/128")
 
 
 def _sources(ranges: Iterable[str]) -> str:
     """An anonymous set of networks, which must not overlap; "" for everybody."""
-    apart = collapse_addresses(IPv4Network(text, strict=False) for text in ranges)
-    networks = [_network(str(one)) for one in apart]
-    if not networks or networks == ["0.0.0.0/0"]:
+    networks_of: list[Any] = [ip_network(text, strict=False) for text in ranges]
+    networks = [_network(str(one)) for one in collapse_addresses(networks_of)]
+    if not networks or networks[0].endswith("/0"):
         return ""
     return networks[0] if len(networks) == 1 else f"{{ {', '.join(networks)} }}"
 

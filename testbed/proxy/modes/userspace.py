@@ -12,6 +12,7 @@ from typing import Protocol as Interface
 
 from testbed.errors import TestbedError
 from testbed.kernel.xtables import Xtables
+from testbed.model.families import UNSPECIFIED
 from testbed.model.service import Protocol, Snapshot
 from testbed.proxy.dataplane.control import Change, Done, Key, Listener, receive, send
 from testbed.proxy.modes.base import Memo, Mode
@@ -58,9 +59,10 @@ class Plane:
     def __init__(self, options: ProxyOptions) -> None:
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(ANSWER)
+        address = UNSPECIFIED[options.family]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", DATA_PLANE, str(theirs.fileno()), "0.0.0.0", str(options.udp_timeout)],
+                [sys.executable, "-m", DATA_PLANE, str(theirs.fileno()), address, str(options.udp_timeout)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -103,7 +105,7 @@ class Userspace(Mode[Served]):
         self._warned: set[str] = set()
 
     def start(self) -> str:
-        xtables = Xtables()
+        xtables = Xtables(self.options.family)
         self._rules = rule_set(xtables)
         self._plane = self.data_plane()
         self._listeners: dict[Key, Listener] = {}

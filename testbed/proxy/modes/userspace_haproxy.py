@@ -5,6 +5,7 @@ HAProxy knows no plain UDP: those Services are served by our own data plane, in 
 
 from __future__ import annotations
 
+from testbed.model.families import UNSPECIFIED
 from testbed.proxy.dataplane.control import Change, Done
 from testbed.proxy.dataplane.haproxy import Haproxy
 from testbed.proxy.modes.userspace import DataPlane, Plane, Userspace
@@ -14,7 +15,7 @@ class UserspaceHaproxy(Userspace):
     title = "userspace (HAProxy)"
 
     def data_plane(self) -> DataPlane:
-        return ByProtocol({"TCP": Haproxy("0.0.0.0"), "UDP": Plane(self.options)})
+        return ByProtocol({"TCP": Haproxy(UNSPECIFIED[self.options.family]), "UDP": Plane(self.options)})
 
 
 class ByProtocol:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Rules
+from testbed.model.families import ANYWHERE, bracketed
 from testbed.model.service import Protocol, Route, ServicePort, Snapshot
 from testbed.proxy.dataplane.control import Key
 from testbed.proxy.modes.chains import comment, port_match, source
@@ -62,7 +63,7 @@ def redirects(
 ) -> Wanted:
     """Every rule, for listeners on `ports`. Of `refusals`, what the filter table holds is taken."""
     chains: dict[str, list[str]] = {CONTAINER: [], HOST: [], NODEPORT_CONTAINER: [], NODEPORT_HOST: []}
-    home = snapshot.node_port_ips[0] if snapshot.node_port_ips else ""
+    home = bracketed(snapshot.node_port_ips[0]) if snapshot.node_port_ips else ""
     for service in snapshot.services.values():
         for from_host, match, route in _portals(service, options):
             if port := ports.get(key(service, route), 0) if route else 0:
@@ -85,7 +86,7 @@ def _portals(service: ServicePort, options: ProxyOptions) -> Iterator[Portal]:
         for ip in service.external_ips:
             yield from _outside(service, from_host, options, ip)
         for ip in service.load_balancer_ips:
-            for network in service.source_ranges or ("0.0.0.0/0",):
+            for network in service.source_ranges or (ANYWHERE[options.family],):
                 yield from _outside(service, from_host, options, ip, network)
 
 
@@ -101,7 +102,7 @@ def _outside(
     from_host: bool,
     options: ProxyOptions,
     ip: str,
-    network: str = "0.0.0.0/0",
+    network: str = "",
     port: int = 0,
 ) -> Iterator[Portal]:
     """Traffic to an outside address: policy Local binds only what comes from outside of the cluster."""
@@ -110,7 +111,11 @@ def _outside(
         return
     if service.external_local and options.cluster_cidr:
         yield False, port_match(service, "", ip, port, source(options.cluster_cidr)), service.cluster
-    yield False, port_match(service, "", ip, port, source(network)), service.external
+    yield (
+        False,
+        port_match(service, "", ip, port, source(network or ANYWHERE[options.family])),
+        service.external,
+    )
 
 
 def _redirect(port: int) -> str:

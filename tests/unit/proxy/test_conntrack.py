@@ -58,7 +58,7 @@ def test_stale_flows(
 ) -> None:
     asked: list[list[int]] = []
 
-    def forget(chosen: Callable[[Flow], bool]) -> int:
+    def forget(chosen: Callable[[Flow], bool], _: int) -> int:
         asked.append([number for number, flow in enumerate(FLOWS) if chosen(flow)])
         return 0
 

@@ -14,7 +14,7 @@ from testbed.kernel.ruleset import Wanted
 from testbed.proxy.modes.iptables import Iptables
 from testbed.proxy.modes.iptables_rules import service_rules
 from testbed.proxy.modes.ipvs import IpvsMode
-from testbed.proxy.modes.nftables import TABLE, Nftables
+from testbed.proxy.modes.nftables import TABLES, Nftables
 from testbed.proxy.modes.userspace import Userspace
 from testbed.proxy.modes.userspace_rules import redirects
 
@@ -50,7 +50,7 @@ def ipvs() -> str:
 
 
 def nftables() -> str:
-    return text(creation(TABLE, Nftables(OPTIONS).render(SNAPSHOT)))
+    return text(creation(TABLES[4], Nftables(OPTIONS).render(SNAPSHOT)))
 
 
 def userspace() -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from testbed.errors import TestbedError
 from testbed.model.service import Snapshot
 from testbed.proxy import loop as loops
 from testbed.proxy.loop import SyncLoop
-from testbed.proxy.metrics import Metrics
+from testbed.proxy.metrics import Metrics, text
 from testbed.proxy.modes.base import Mode
 from testbed.proxy.options import ProxyOptions
 from testbed.proxy.tracker import Tracker
@@ -70,14 +71,15 @@ def drive(mode: Recorder, body: Body) -> Metrics:
 
     async def run() -> Metrics:
         tracker, metrics = Tracker("node01"), Metrics()
-        syncing = SyncLoop(mode, tracker, mode.options, metrics)
+        worker = ThreadPoolExecutor(1)
+        syncing = SyncLoop(mode, tracker, mode.options, metrics, worker)
         tracker.on_change = syncing.wake
         task = asyncio.create_task(syncing.run())
         await asyncio.wait_for(body(syncing, tracker), 10)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        syncing.close()
+        worker.shutdown()
         return metrics
 
     return asyncio.run(run())
@@ -182,7 +184,9 @@ def test_programming_latency_counts_from_the_time_in_the_slice(monkeypatch: pyte
     assert metrics.partial_failures.value == 1
     assert sum(metrics.programming.counts) == 1
     assert 2 <= metrics.programming.total < 8
-    assert 'kubeproxy_network_programming_duration_seconds_bucket{le="1.0"} 0' in metrics.text()
+    assert 'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="1.0"} 0' in text(
+        [metrics]
+    )
 
 
 def stamp(age: float) -> str:

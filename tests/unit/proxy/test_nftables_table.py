@@ -62,7 +62,7 @@ def rendered(*services: ServicePort) -> Table:
 
 
 def edits(have: Table, want: Table) -> list[str]:
-    return list(chain(*nft.edits("t", have, want)))
+    return list(chain(*nft.edits("ip t", have, want)))
 
 
 def test_what_nft_lists_is_read() -> None:
@@ -103,13 +103,13 @@ def test_very_many_services_come_in_portions() -> None:
     many = [
         service(f"s{number}", f"10.97.{number // 250}.{number % 250}", HERE, THERE) for number in range(1200)
     ]
-    steps = nft.edits("t", rendered(), rendered(*many))
+    steps = nft.edits("ip t", rendered(), rendered(*many))
     scripts = list(transactions(steps))
     assert list(chain(*scripts)) == list(chain(*steps))
     assert [sum("vmap {" in line for line in script) for script in scripts] == [AT_ONCE, AT_ONCE, 200]
     assert not any("element" in line for script in scripts[:-1] for line in script)
-    assert len(list(transactions(nft.edits("t", rendered(*many), rendered())))) == 1
-    assert len(list(transactions(nft.edits("t", rendered(), rendered(*many[:AT_ONCE]))))) == 1
+    assert len(list(transactions(nft.edits("ip t", rendered(*many), rendered())))) == 1
+    assert len(list(transactions(nft.edits("ip t", rendered(), rendered(*many[:AT_ONCE]))))) == 1
 
 
 def test_a_service_that_goes_takes_everything_along() -> None:
@@ -131,7 +131,7 @@ def test_a_new_affinity_time_is_a_new_set() -> None:
 
 def test_nothing_is_used_before_it_is_there() -> None:
     known: set[str] = set()
-    for line in chain(*creation("t", Nftables(OPTIONS).render(SNAPSHOT))):
+    for line in chain(*creation("ip t", Nftables(OPTIONS).render(SNAPSHOT))):
         words = line.split()
         if words[:2] in (["add", "chain"], ["add", "set"], ["add", "map"]):
             known.add(words[4])
