@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import orjson
 
 from testbed.api import protobuf, selectors, twins
+from testbed.api.auth import ANONYMOUS, User
 from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
@@ -54,6 +55,7 @@ class Call:
     content_type: str = ""
     manager: str = ""
     """Who changes fields: `fieldManager`, or the client's program."""
+    user: User = ANONYMOUS
     warnings: list[str] = field(default_factory=list)
     """What the caller should be told though the request is done."""
 

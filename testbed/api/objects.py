@@ -42,6 +42,13 @@ from testbed.model.resources import NAMESPACES, SERVICES
 Object = dict[str, Any]
 
 Stamp = Callable[[Object, Object], None]
+Admit = Callable[[Object, Object | None], None]
+"""(new, old) -> nothing, or StatusError if its writer may not write that."""
+
+
+def _anybody(new: Object, old: Object | None) -> None:
+    """May write anything."""
+
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_LENGTH = 5
@@ -77,6 +84,7 @@ class Objects:
         *,
         dry_run: bool = False,
         stamp: Callable[[Object], None] = lambda new: None,
+        admit: Admit = _anybody,
     ) -> bytes:
         """Store a new object. Its JSON as stored."""
         metadata = self._new_metadata(kind, namespace, obj)
@@ -90,6 +98,7 @@ class Objects:
         if kind.spec:
             metadata["generation"] = 1
         judge(kind, obj, None)
+        admit(obj, None)
         stamp(obj)
         taken = self._assign(kind, obj, None)
         if dry_run:
@@ -141,10 +150,11 @@ class Objects:
         part: str = "",
         dry_run: bool = False,
         stamp: Stamp = lambda old, new: None,
+        admit: Admit = _anybody,
     ) -> bytes:
         """Replace an object by what `change` makes of a copy of it. `part`: "", status, finalize, binding.
 
-        `stamp` leaves in the new one who changed which fields of the old.
+        `stamp` leaves in the new one who changed which fields of the old; `admit` has the last word.
         """
         record = self.store.latest(kind.id, key)
         if record is None:
@@ -158,6 +168,7 @@ class Objects:
             await self.store.settled()
             raise conflict(kind.resource, key[1])
         new = self._next(kind, key, old, new, part)
+        admit(new, old)
         if not part:
             stamp(old, new)
         if new == old:

@@ -70,7 +70,7 @@ class Rbac:
         key = (user.name, user.groups, asked)
         known = self._decided.get(key)
         if known is None:
-            known = any(_permits(rule, asked) for rule in self.rules(user, asked.namespace))
+            known = any(permits(rule, asked) for rule in self.rules(user, asked.namespace))
             if len(self._decided) >= MOST_REMEMBERED:
                 self._decided.clear()
             self._decided[key] = known
@@ -138,7 +138,8 @@ def _subject(subject: Object, namespace: str) -> tuple[str, str]:
     return subject["kind"], subject["name"]
 
 
-def _permits(rule: Object, asked: Attributes) -> bool:
+def permits(rule: Object, asked: Attributes) -> bool:
+    """Whether one rule gives one right."""
     if not _among(asked.verb, rule.get("verbs")):
         return False
     if asked.path:

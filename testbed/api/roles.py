@@ -13,6 +13,9 @@ Object = dict[str, Any]
 
 READ = ("get", "list", "watch")
 WRITE = ("create", "delete", "deletecollection", "patch", "update")
+AGGREGATED = ("admin", "edit", "view")
+"""Roles that grow by every ClusterRole that is labelled so."""
+_AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 _LABELS = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 _OPEN = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 _DISCOVERY = (*_OPEN, "/", "/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*")
@@ -77,6 +80,9 @@ ROLES: dict[str, tuple[list[Object], tuple[str, ...]]] = {
     "admin": ([*_ADMINISTERED, *_EDITED], ()),
     "edit": (_EDITED, ()),
     "view": (_SEEN, ()),
+    "system:aggregate-to-admin": ([*_ADMINISTERED, *_EDITED], ()),
+    "system:aggregate-to-edit": (_EDITED, ()),
+    "system:aggregate-to-view": (_SEEN, ()),
     "system:public-info-viewer": (
         [_paths(*_OPEN)],
         ("Group:system:authenticated", "Group:system:unauthenticated"),
@@ -122,7 +128,13 @@ def objects() -> Iterator[tuple[str, Object]]:
     group = "rbac.authorization.k8s.io"
     for name, (rules, subjects) in ROLES.items():
         metadata = {"name": name, "labels": _LABELS}
-        yield "clusterroles", {"metadata": metadata, "rules": rules}
+        role: Object = {"metadata": metadata, "rules": rules}
+        prefix, _, target = name.rpartition("-to-")
+        if prefix:
+            metadata["labels"] = _LABELS | {_AGGREGATE + target: "true"}
+        elif name in AGGREGATED:
+            role["aggregationRule"] = {"clusterRoleSelectors": [{"matchLabels": {_AGGREGATE + name: "true"}}]}
+        yield "clusterroles", role
         if subjects:
             named = [each.split(":", 1) for each in subjects]
             yield (

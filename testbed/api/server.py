@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import socket
@@ -19,7 +20,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from testbed.api import bootstrap, expiry, fields, nodes, paths, podlog, streams
+from testbed.api import bootstrap, escalation, expiry, fields, nodes, paths, podlog, streams
 from testbed.api.auth import Authenticator, User
 from testbed.api.calls import Call, Target, parse_path, verb_of
 from testbed.api.journal import SQLiteJournal
@@ -119,9 +120,9 @@ class Server:
         self.store = Store(SQLiteJournal(settings.db), index, derive=derive)
         self.objects = Objects(self.store, ServiceAddresses(settings.services, settings.node_ports))
         self.kubelets = Kubelets(self.objects, settings.kubelet_certificate, settings.kubelet_key)
-        self.verbs = Verbs(self.objects)
         self.watches = Watches(self.store)
         self.rbac = Rbac(self.store)
+        self.verbs = Verbs(self.objects, functools.partial(escalation.check, self.store, self.rbac))
         self.traffic = Traffic({READ_ONLY: settings.most_reads, MUTATING: settings.most_writes})
         self.tokens = Tokens(self.store, settings.signing_key)
         self.reviews = Reviews(self.rbac, self.tokens)
@@ -203,7 +204,7 @@ class Server:
         body = await request.read() if request.body_exists else b""
         form = negotiate(headers.get("Accept", ""))
         content_type = request.content_type if body and "Content-Type" in headers else ""
-        call = Call(target, verb, query, form, body, content_type, manager)
+        call = Call(target, verb, query, form, body, content_type, manager, user)
         nodes.restrict(self.store, user, verb, target, call.document)
         if verb == "create" and target.kind.verbs == ("create",):
             answer = self.reviews.answer(

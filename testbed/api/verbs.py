@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from testbed.api import evictions, fields, managed, patch, table, twins
+from testbed.api.auth import User
 from testbed.api.calls import Call, decode, delete_options, eviction_options, selection
 from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import Change, bind
-from testbed.api.objects import Objects, Stamp
+from testbed.api.objects import Admit, Objects, Stamp
 from testbed.api.registry import Kind
 from testbed.api.status import (
     StatusError,
@@ -26,6 +27,7 @@ from testbed.api.status import (
     unsupported_media_type,
 )
 from testbed.api.store import Record
+from testbed.model.resources import Resource
 
 Object = dict[str, Any]
 Answer = tuple[int, bytes]
@@ -44,10 +46,15 @@ _PATCHES: dict[str, Callable[[Call, Object, Any], Any]] = {
 
 
 class Verbs:
-    """The verbs over one store. `handle` raises StatusError."""
+    """The verbs over one store. `handle` raises StatusError.
 
-    def __init__(self, objects: Objects) -> None:
-        self.objects, self.store = objects, objects.store
+    `admit` is shown who writes what, before it is written; it may raise StatusError.
+    """
+
+    def __init__(
+        self, objects: Objects, admit: Callable[[User, Resource, Object], None] = lambda *asked: None
+    ) -> None:
+        self.objects, self.store, self._admit = objects, objects.store, admit
         self._pages: dict[str, tuple[float, int, list[Record]]] = {}
         self._by_verb: dict[str, Callable[[Call], Awaitable[Answer]]] = {
             "get": self._get,
@@ -156,7 +163,9 @@ class Verbs:
         if target.kind.resource.namespaced and not namespace:
             raise bad_request("an empty namespace may not be set during creation")
         stored = twins.stored(target.kind)
-        data = await self.objects.create(stored, namespace, obj, dry_run=call.dry_run)
+        data = await self.objects.create(
+            stored, namespace, obj, dry_run=call.dry_run, admit=self._admitted(call)
+        )
         return 201, twins.shown(target.kind, data)
 
     async def _update(self, call: Call) -> Answer:
@@ -184,7 +193,12 @@ class Verbs:
         if not self.store.latest(kind.id, key):
             stored = twins.inward(call.target.kind, given)
             data = await self.objects.create(
-                kind, key[0], stored, dry_run=call.dry_run, stamp=apply.stamp_first
+                kind,
+                key[0],
+                stored,
+                dry_run=call.dry_run,
+                stamp=apply.stamp_first,
+                admit=self._admitted(call),
             )
             return 201, twins.shown(call.target.kind, data)
 
@@ -207,9 +221,18 @@ class Verbs:
             inner = change
             change = lambda old: twins.inward(kind, inner(twins.outward(kind, old)))  # noqa: E731
         data = await self.objects.update(
-            twins.stored(kind), key, change, part=part, dry_run=call.dry_run, stamp=stamp
+            twins.stored(kind),
+            key,
+            change,
+            part=part,
+            dry_run=call.dry_run,
+            stamp=stamp,
+            admit=self._admitted(call),
         )
         return 200, twins.shown(kind, data)
+
+    def _admitted(self, call: Call) -> Admit:
+        return functools.partial(self._admit, call.user, twins.stored(call.target.kind).resource)
 
     async def _delete(self, call: Call) -> Answer:
         return 200, await self.objects.delete(

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from testbed.client import Client
+from testbed.controllers.aggregation import ClusterRoleAggregation
 from testbed.controllers.base import Controller, World
 from testbed.controllers.daemonset import DaemonSets
 from testbed.controllers.deployment import Deployments
@@ -42,6 +43,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     LoadBalancers,
     PodRanges,
     Disruption,
+    ClusterRoleAggregation,
     NodeLifecycle,
     NamespaceController,
     NamespaceContents,

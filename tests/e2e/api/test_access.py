@@ -99,3 +99,39 @@ def test_anonymous_callers_see_health_and_version_only(api: Api) -> None:
     assert [ask(path) for path in ("/healthz", "/livez", "/readyz", "/version")] == [200] * 4
     assert [ask(path) for path in ("/api/v1/services", "/api", "/openapi/v3", "/")] == [403] * 4
     assert ask("/version", Authorization="Bearer nobody") == 401
+
+
+@pytest.mark.feature("C7")
+def test_nobody_gives_rights_that_he_has_not(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    who = f"keeper-{namespace}"
+    api.out(
+        "create", "role", "keeper", "--verb=get,create,update,patch", "--resource=roles,rolebindings", *here
+    )
+    api.out("create", "role", "reader", "--verb=get,list", "--resource=pods", *here)
+    for role in ("keeper", "reader"):
+        api.out("create", "rolebinding", role, f"--role={role}", f"--user={who}", *here)
+
+    def told(*words: str) -> str:
+        done = api.kubectl(*words, *here, f"--as={who}", check=False)
+        return done.stdout + done.stderr
+
+    assert "created" in told("create", "role", "lister", "--verb=list", "--resource=pods")
+    refused = told("create", "role", "killer", "--verb=delete", "--resource=pods")
+    assert (
+        f'user "{who}" (groups=["system:authenticated"]) is attempting to grant RBAC permissions' in refused
+    )
+    assert '{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}' in refused
+    worse = '[{"op":"add","path":"/rules/0/verbs/-","value":"*"}]'
+    assert "attempting to grant" in told("patch", "role", "lister", "--type=json", "-p", worse)
+    label = '{"metadata":{"labels":{"a":"b"}}}'
+    assert "patched" in told("patch", "role", "keeper", "-p", label)
+    assert "created" in told("create", "rolebinding", "b1", "--role=lister", "--user=x")
+    assert "attempting to grant" in told("create", "rolebinding", "b2", "--clusterrole=admin", "--user=x")
+    for verb, kind in (("escalate", "roles"), ("bind", "clusterroles")):
+        api.out(
+            "create", "role", verb, f"--verb={verb}", f"--resource={kind}.rbac.authorization.k8s.io", *here
+        )
+        api.out("create", "rolebinding", verb, f"--role={verb}", f"--user={who}", *here)
+    assert "created" in told("create", "role", "killer", "--verb=delete", "--resource=pods")
+    assert "created" in told("create", "rolebinding", "b2", "--clusterrole=admin", "--user=x")
