@@ -9,7 +9,11 @@ from testbed.model.conditions import condition, holds, timestamp, transition
 from testbed.model.resources import LEASES, NODES, PODS
 
 LEASE_NAMESPACE = "kube-node-lease"
-UNREACHABLE = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+CONDITION_TAINTS = {"False": "node.kubernetes.io/not-ready", "Unknown": "node.kubernetes.io/unreachable"}
+"""Taints by the status of condition Ready, with both effects: nothing new comes, what is there goes."""
+EFFECTS = ("NoSchedule", "NoExecute")
+OURS = {*CONDITION_TAINTS.values(), UNSCHEDULABLE}
 LOOK_EVERY = 1.0
 """Seconds between looks at the leases."""
 
@@ -53,11 +57,20 @@ class NodeLifecycle(Controller):
         ready = condition(node, "Ready")
         if lost and ready and ready["status"] != "Unknown":
             await self._lose(node)
+        await self._taint(node, "Unknown" if lost else ready["status"] if ready else "False")
+
+    async def _taint(self, node: Object, ready: str) -> None:
+        """Have the taints that the node's condition asks for; those that others set stay."""
         taints = node["spec"].get("taints") or []
-        others = [taint for taint in taints if taint["key"] != UNREACHABLE]
-        wanted = [*others, {"key": UNREACHABLE, "effect": "NoSchedule"}] if lost else others
-        if [taint["key"] for taint in wanted] != [taint["key"] for taint in taints]:
-            written = await self.client.patch(NODES, key, None, {"spec": {"taints": wanted or None}})
+        wanted = [_dated(taint) for taint in taints if taint["key"] not in OURS]
+        asked = [(CONDITION_TAINTS[ready], effect) for effect in EFFECTS if ready in CONDITION_TAINTS]
+        asked += [(UNSCHEDULABLE, "NoSchedule")] if node["spec"].get("unschedulable") else []
+        held = {(taint["key"], taint["effect"]): taint for taint in taints}
+        for key, effect in asked:
+            wanted.append(held.get((key, effect)) or _dated({"key": key, "effect": effect}))
+        if wanted != taints:
+            patch = {"spec": {"taints": wanted or None}}
+            written = await self.client.patch(NODES, node["metadata"]["name"], None, patch)
             await self.world.catch_up(NODES, [written])
 
     async def _lose(self, node: Object) -> None:
@@ -84,3 +97,9 @@ class NodeLifecycle(Controller):
         return await self.client.patch(
             PODS, metadata["name"], metadata["namespace"], patch, subresource="status"
         )
+
+
+def _dated(taint: Object) -> Object:
+    """With the time since when it drives Pods away, which tolerationSeconds count from."""
+    needs = taint["effect"] == "NoExecute" and not taint.get("timeAdded")
+    return {**taint, "timeAdded": timestamp()} if needs else taint

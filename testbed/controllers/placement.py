@@ -1,8 +1,8 @@
-"""Which nodes a Pod may go to: readiness, taints and tolerations, nodeSelector. Pure."""
+"""Which nodes a Pod may go to, for what they are: readiness, taints, nodeSelector and node affinity. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from testbed.model.conditions import holds
@@ -21,11 +21,7 @@ def refusal(pod: Object, node: Object) -> str:
 
 def misfit(pod: Object, node: Object) -> str:
     """As `refusal`, whatever the node's condition: its labels and taints alone."""
-    labels = node["metadata"].get("labels") or {}
-    selector = pod["spec"].get("nodeSelector") or {}
-    if any(labels.get(name) != value for name, value in selector.items()):
-        return "node(s) didn't match Pod's node affinity/selector"
-    if not _affine(pod, labels):
+    if not affine(pod, node):
         return "node(s) didn't match Pod's node affinity/selector"
     for taint in node["spec"].get("taints") or ():
         if taint["effect"] != "PreferNoSchedule" and not tolerates(pod, taint):
@@ -33,12 +29,45 @@ def misfit(pod: Object, node: Object) -> str:
     return ""
 
 
-def _affine(pod: Object, labels: Mapping[str, str]) -> bool:
-    """Whether a term of the required node affinity holds, if there are any (core/v1 NodeSelector)."""
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    terms = [term.get("matchExpressions") or () for term in (required or {}).get("nodeSelectorTerms") or ()]
-    return not required or any(term and all(_holds(each, labels) for each in term) for term in terms)
+def affine(pod: Object, node: Object) -> bool:
+    """Whether nodeSelector holds, and a term of the required node affinity if there are any."""
+    labels = node["metadata"].get("labels") or {}
+    selector = pod["spec"].get("nodeSelector") or {}
+    required = _node_affinity(pod).get("requiredDuringSchedulingIgnoredDuringExecution")
+    return all(labels.get(name) == value for name, value in selector.items()) and (
+        not required or any(_term_holds(term, node) for term in required.get("nodeSelectorTerms") or ())
+    )
+
+
+def liking(pod: Object, node: Object) -> int:
+    """The weight of the preferred node affinity that holds, less the taints that ask to stay away."""
+    preferred = _node_affinity(pod).get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    liked = sum(int(each["weight"]) for each in preferred if _term_holds(each["preference"], node))
+    taints = node["spec"].get("taints") or ()
+    shunned = [each for each in taints if each["effect"] == "PreferNoSchedule" and not tolerates(pod, each)]
+    return liked - 100 * len(shunned)
+
+
+def _node_affinity(pod: Object) -> Object:
+    return (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+
+
+def _term_holds(term: Object, node: Object) -> bool:
+    """All of a term; an empty one never holds (core/v1 NodeSelectorTerm)."""
+    labels, name = node["metadata"].get("labels") or {}, {"metadata.name": node["metadata"]["name"]}
+    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    held = [_holds(each, labels) for each in expressions] + [_holds(each, name) for each in fields]
+    return bool(held) and all(held)
+
+
+def matches(selector: Object | None, labels: Mapping[str, str]) -> bool:
+    """Whether a LabelSelector chooses the labels; an absent one chooses nothing, an empty one everything."""
+    if selector is None:
+        return False
+    plain = (selector.get("matchLabels") or {}).items()
+    return all(labels.get(name) == value for name, value in plain) and all(
+        _holds(each, labels) for each in selector.get("matchExpressions") or ()
+    )
 
 
 def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
@@ -48,16 +77,24 @@ def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
         "NotIn": held not in values,
         "Exists": held is not None,
         "DoesNotExist": held is None,
+        "Gt": _less(values, held),
+        "Lt": _less((held,), next(iter(values), None)),
     }
     return answers.get(requirement["operator"], False)
 
 
+def _less(few: Iterable[str | None], many: str | None) -> bool:
+    """Whether the first of `few` and `many` are numbers, in that order."""
+    first = next(iter(few), None)
+    return bool(first and many and first.isdigit() and many.isdigit() and int(first) < int(many))
+
+
 def tolerates(pod: Object, taint: Object) -> bool:
     """Whether a toleration of the Pod covers the taint (core/v1 Toleration.ToleratesTaint)."""
-    return any(_covers(toleration, taint) for toleration in pod["spec"].get("tolerations") or ())
+    return any(covers(toleration, taint) for toleration in pod["spec"].get("tolerations") or ())
 
 
-def _covers(toleration: Object, taint: Object) -> bool:
+def covers(toleration: Object, taint: Object) -> bool:
     if toleration.get("effect") and toleration["effect"] != taint["effect"]:
         return False
     if toleration.get("key") and toleration["key"] != taint["key"]:
@@ -67,17 +104,10 @@ def _covers(toleration: Object, taint: Object) -> bool:
     return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
-def choose(pod: Object, nodes: Sequence[Object], load: Mapping[str, int]) -> str:
-    """The admissible node with the fewest Pods, by name where equal; "" when there is none."""
-    fit = [node["metadata"]["name"] for node in nodes if not refusal(pod, node)]
-    return min(fit, key=lambda name: (load.get(name, 0), name), default="")
-
-
-def explain(pod: Object, nodes: Sequence[Object]) -> str:
-    """Why no node will do: `0/3 nodes are available: 2 node(s) were not ready.`"""
-    reasons: dict[str, int] = {}
-    for node in nodes:
-        why = refusal(pod, node)
-        reasons[why] = reasons.get(why, 0) + 1
-    told = ", ".join(f"{count} {why}" for why, count in sorted(reasons.items())) or "no nodes registered"
-    return f"0/{len(nodes)} nodes are available: {told}."
+def explain(reasons: Iterable[str]) -> str:
+    """Why no node will do, from the refusal of each: `0/3 nodes are available: 2 node(s) were not ready.`"""
+    counts: dict[str, int] = {}
+    for why in reasons:
+        counts[why] = counts.get(why, 0) + 1
+    told = ", ".join(f"{count} {why}" for why, count in sorted(counts.items())) or "no nodes registered"
+    return f"0/{sum(counts.values())} nodes are available: {told}."

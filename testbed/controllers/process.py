@@ -14,6 +14,7 @@ from testbed.controllers.deployment import Deployments
 from testbed.controllers.disruption import Disruption
 from testbed.controllers.endpoints import EndpointsController
 from testbed.controllers.endpointslice import EndpointSlices
+from testbed.controllers.eviction import TaintEviction
 from testbed.controllers.garbage import GarbageCollector
 from testbed.controllers.job import Jobs
 from testbed.controllers.loadbalancer import LoadBalancers
@@ -45,6 +46,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     Disruption,
     ClusterRoleAggregation,
     NodeLifecycle,
+    TaintEviction,
     NamespaceController,
     NamespaceContents,
     GarbageCollector,

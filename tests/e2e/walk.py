@@ -15,7 +15,7 @@ ENDING = "[bcdfghjklmnpqrstvwxz2-9]"
 
 BOUND = {
     "pod": r"\b10\.244\.\d+\.\d+\b(?![./])",
-    "cluster": r"\b10\.(?:9[6-9]|10\d|11[01])\.\d+\.\d+\b(?![./]\d)",
+    "cluster": r"\b10\.(?:9[6-9]|10\d|11[01])\.\d+\.\d+\b(?!/[12])",
     "port": r"\b[1-6]\d{4}\b",
     "name": rf"(?<=-)(?:{ENDING}{{10}}-)?{ENDING}{{5}}\b",
     "chain": r"(?<=KUBE-SVC-|KUBE-SEP-)[A-Z2-7]{16}\b",

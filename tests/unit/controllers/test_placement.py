@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from testbed.controllers.placement import choose, explain, tolerates
+from testbed.controllers.neighbours import Surroundings
+from testbed.controllers.neighbours import choose as choice
+from testbed.controllers.placement import explain, liking, refusal, tolerates
 from testbed.controllers.podcidr import free_range
 from testbed.errors import UsageError
 
@@ -13,7 +15,7 @@ TAINT = {"key": "dedicated", "value": "db", "effect": "NoSchedule"}
 
 
 def node(name: str, ready: str = "True", **spec: Any) -> dict[str, Any]:
-    labels = {"kubernetes.io/hostname": name}
+    labels = {"kubernetes.io/hostname": name, "cores": "4"}
     return {
         "metadata": {"name": name, "labels": labels},
         "spec": spec,
@@ -23,6 +25,12 @@ def node(name: str, ready: str = "True", **spec: Any) -> dict[str, Any]:
 
 def pod(**spec: Any) -> dict[str, Any]:
     return {"spec": spec}
+
+
+def choose(pod: dict[str, Any], nodes: list[dict[str, Any]], load: dict[str, int]) -> str:
+    """The node chosen for the Pod, where `load` Pods are on each."""
+    held = {name: {str(number): {} for number in range(count)} for name, count in load.items()}
+    return choice(pod, Surroundings(nodes, held), minded=False)[0]
 
 
 def test_the_emptiest_node_is_chosen_and_names_break_ties() -> None:
@@ -39,6 +47,10 @@ def test_the_emptiest_node_is_chosen_and_names_break_ties() -> None:
         ([("zone", "NotIn", ["x"]), ("kubernetes.io/hostname", "Exists", [])], True),
         ([("zone", "Exists", [])], False),
         ([("zone", "DoesNotExist", [])], True),
+        ([("cores", "Gt", ["3"])], True),
+        ([("cores", "Gt", ["4"])], False),
+        ([("cores", "Lt", ["5"])], True),
+        ([("zone", "Lt", ["5"])], False),
         ([], False),
     ],
 )
@@ -75,12 +87,23 @@ def test_tolerations(toleration: dict[str, str], covered: bool) -> None:
     assert tolerates(pod(tolerations=[toleration]), TAINT) is covered
 
 
+def test_preferences_count_more_than_emptiness() -> None:
+    here = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]}
+    preferred = [{"weight": 5, "preference": here}]
+    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+    assert choose(pod(affinity=affinity), [node("a"), node("b")], {"b": 9}) == "b"
+    soft = {**TAINT, "effect": "PreferNoSchedule"}
+    assert liking(pod(), node("a", taints=[soft])) < 0
+    assert choose(pod(), [node("a", taints=[soft]), node("b")], {"b": 9}) == "b"
+    assert choose(pod(), [node("a", taints=[soft])], {}) == "a"
+
+
 def test_why_there_is_no_node_is_said_with_counts() -> None:
     nodes = [node("a", "False"), node("b", "Unknown"), node("c", taints=[TAINT])]
-    assert explain(pod(), nodes) == (
+    assert explain(refusal(pod(), each) for each in nodes) == (
         "0/3 nodes are available: 1 node(s) had untolerated taint {dedicated: db}, 2 node(s) were not ready."
     )
-    assert explain(pod(), []) == "0/0 nodes are available: no nodes registered."
+    assert explain([]) == "0/0 nodes are available: no nodes registered."
 
 
 def test_a_free_pod_range_is_found_and_its_lack_is_said() -> None:
