@@ -11,9 +11,7 @@ import logging
 
 from testbed.errors import UsageError
 from testbed.model.families import listed, networks, overlap
-from testbed.model.topology import DEFAULT_CLUSTER_CIDRS, DEFAULT_SERVICE_CIDRS
-
-DEFAULT_GRACE = 40.0
+from testbed.model.topology import DEFAULT_CLUSTER_CIDRS, DEFAULT_NODE_GRACE, DEFAULT_SERVICE_CIDRS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--node-monitor-grace-period",
-        default=f"{DEFAULT_GRACE:.0f}s",
+        default=f"{DEFAULT_NODE_GRACE:.0f}s",
         metavar="DURATION",
         help="how long a node may be silent before it counts as lost (default: %(default)s)",
     )

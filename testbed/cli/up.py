@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ipvs-scheduler", metavar="S", help="rr (default), wrr, lc, sh, …")
     parser.add_argument("--iptables", choices=("auto", "nft", "legacy"), help="iptables variant on the nodes")
     parser.add_argument(
+        "--node-monitor-grace-period",
+        dest="node_grace",
+        metavar="DURATION",
+        help="how long a node may be silent before it counts as lost (40s)",
+    )
+    parser.add_argument(
         "--proxy-command",
         metavar="CMD",
         help="run this in place of the agent; {kubeconfig}, {node} and {mode} are filled in",
@@ -79,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             "`testbed vm run -- sh -c 'testbed up && …'`"
         )
     wishes: dict[str, Any] = specs.load(args.file) if args.file else {}
-    given = {key: getattr(args, key) for key in (*WISHES, "ipvs_scheduler", "proxy_command")}
+    given = {key: getattr(args, key) for key in (*WISHES, "ipvs_scheduler", "proxy_command", "node_grace")}
     wishes |= {key: value for key, value in given.items() if value is not None}
     wishes["images"] = {**(wishes.get("images") or {}), **_images(args.image)}
     spec = specs.resolve(wishes, (*NAMES, "none"))

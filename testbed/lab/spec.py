@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 
 from testbed.errors import UsageError
+from testbed.model.duration import seconds
 from testbed.model.families import Network, networks, of_version
 from testbed.model.topology import (
     DEFAULT_CLUSTER_CIDRS,
+    DEFAULT_NODE_GRACE,
     DEFAULT_SERVICE_CIDRS,
     IPVS_SCHEDULERS,
     ClusterSpec,
@@ -29,6 +31,7 @@ KEYS = {
     "proxyCommand": "proxy_command",
     "iptables": "iptables",
     "ipvsScheduler": "ipvs_scheduler",
+    "nodeMonitorGracePeriod": "node_grace",
     "images": "images",
     "nodes": "nodes",
 }
@@ -66,6 +69,7 @@ def resolve(wishes: Mapping[str, Any], modes: tuple[str, ...]) -> ClusterSpec:
         ipvs_scheduler=str(wishes.get("ipvs_scheduler") or "rr"),
         iptables=str(wishes.get("iptables") or "auto"),
         proxy_command=str(wishes.get("proxy_command") or ""),
+        node_grace=seconds(str(wishes.get("node_grace") or f"{DEFAULT_NODE_GRACE:g}s")),
         images=dict(wishes.get("images") or {}),
     )
     nodes = _nodes(wishes.get("nodes"))

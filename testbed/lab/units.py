@@ -13,6 +13,8 @@ from testbed.node.process import Process
 LOG_DIRECTORY = "/var/log"
 NO_PROXY = "none"
 PROXY = "kube-proxy"
+BEATS_IN_GRACE = 4
+"""Heartbeats that a node must miss in a row to count as lost, as with Kubernetes' own defaults."""
 
 
 def apiserver(spec: ClusterSpec, state: Path, listen_fd: int) -> Process:
@@ -44,6 +46,7 @@ def controller_manager(spec: ClusterSpec, state: Path) -> Process:
         "kubeconfig": state / "kube-controller-manager.kubeconfig",
         "cluster-cidr": listed(spec.cluster_cidrs),
         "service-cluster-ip-range": listed(spec.service_cidrs),
+        "node-monitor-grace-period": f"{spec.node_grace:g}s",
     }
     return _unit("kube-controller-manager", ["testbed", "controller-manager", *_flags(flags)])
 
@@ -56,6 +59,7 @@ def kubelet(spec: ClusterSpec, node: NodeSpec, state: Path) -> Process:
         "pod-cidr": listed(node.pod_cidrs),
         "cluster-dns": spec.dns_address,
         "cluster-domain": "cluster.local",
+        "node-status-update-frequency": f"{spec.node_grace / BEATS_IN_GRACE:g}s",
         "client-ca-file": state / "pki/ca.crt",
         "tls-cert-file": state / f"pki/kubelet-{node.name}.crt",
         "tls-private-key-file": state / f"pki/kubelet-{node.name}.key",

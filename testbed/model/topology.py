@@ -31,6 +31,7 @@ NODE_PREFIX: Mapping[int, int] = {4: 24, 6: 64}
 """Of a node's Pod range (--node-cidr-mask-size-ipv4, -ipv6)."""
 SMALLEST_SERVICE_RANGE: Mapping[int, int] = {4: 28, 6: 124}
 
+DEFAULT_NODE_GRACE = 40.0
 API_PORT = 6443
 KUBELET_PORT = 10250
 
@@ -99,7 +100,8 @@ class NodeSpec:
 class ClusterSpec:
     """A whole cluster, checked. `nodes` has the control plane first.
 
-    Ranges: one, or one of each family; that of the primary family first.
+    Ranges: one, or one of each family; that of the primary family first. `node_grace`: seconds for which a
+    node may be silent before it counts as lost.
     """
 
     name: str = "testbed"
@@ -110,6 +112,7 @@ class ClusterSpec:
     ipvs_scheduler: str = "rr"
     iptables: str = "auto"
     proxy_command: str = ""
+    node_grace: float = DEFAULT_NODE_GRACE
     images: Mapping[str, str] = field(default_factory=dict)
     nodes: tuple[NodeSpec, ...] = ()
 

@@ -39,4 +39,4 @@ def test_how_long_a_pod_may_stay(
     tolerations: list[dict[str, Any]], taints: list[dict[str, Any]], expected: float | None
 ) -> None:
     left = patience({"spec": {"tolerations": tolerations}}, taints)
-    assert left == expected if expected is None else left == pytest.approx(expected, abs=2)
+    assert left is None if expected is None else left == pytest.approx(expected, abs=30)
