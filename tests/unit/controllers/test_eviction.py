@@ -7,7 +7,7 @@ import pytest
 
 from testbed.controllers.eviction import patience
 
-UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
+UNREACHABLE: dict[str, Any] = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
 OTHER = {"key": "other", "effect": "NoExecute"}
 
 
@@ -16,8 +16,9 @@ def bears(seconds: int | None = None, key: str = UNREACHABLE["key"]) -> dict[str
     return {"key": key, "operator": "Exists", "effect": "NoExecute", **limit}
 
 
-def since(seconds: float) -> dict[str, str]:
-    added = datetime.now(UTC) - timedelta(seconds=seconds)
+def aged(taint: dict[str, Any]) -> dict[str, Any]:
+    """With `timeAdded` in place of `age`, in seconds."""
+    added = datetime.now(UTC) - timedelta(seconds=taint["age"])
     return {**UNREACHABLE, "timeAdded": added.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
@@ -29,8 +30,8 @@ def since(seconds: float) -> dict[str, str]:
         ([bears()], [UNREACHABLE], None),
         ([bears(300)], [UNREACHABLE], 300),
         ([bears(300), bears(20)], [UNREACHABLE], 20),
-        ([bears(300)], [since(100)], 200),
-        ([bears(300)], [since(1000)], 0),
+        ([bears(300)], [UNREACHABLE | {"age": 100}], 200),
+        ([bears(300)], [UNREACHABLE | {"age": 1000}], 0),
         ([bears(300)], [UNREACHABLE, OTHER], 0),
         ([bears(300), bears(key="other")], [UNREACHABLE, OTHER], 300),
     ],
@@ -38,5 +39,6 @@ def since(seconds: float) -> dict[str, str]:
 def test_how_long_a_pod_may_stay(
     tolerations: list[dict[str, Any]], taints: list[dict[str, Any]], expected: float | None
 ) -> None:
-    left = patience({"spec": {"tolerations": tolerations}}, taints)
-    assert left is None if expected is None else left == pytest.approx(expected, abs=30)
+    dated = [aged(taint) if "age" in taint else taint for taint in taints]
+    left = patience({"spec": {"tolerations": tolerations}}, dated)
+    assert left is None if expected is None else left == pytest.approx(expected, abs=2)
