@@ -75,6 +75,8 @@ class ServicePort:
     """Whom the policy Cluster lets this node send to."""
     local: Route = Route(refusal=Refusal.DROP)
     """Whom the policy Local lets this node send to: endpoints on this node."""
+    serving: frozenset[tuple[str, int]] = frozenset()
+    """UDP and SCTP: address and port of each endpoint that serves, wherever, and so may keep its flows."""
     internal_local: bool = False
     """internalTrafficPolicy is Local."""
     external_local: bool = False

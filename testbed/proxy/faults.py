@@ -151,9 +151,8 @@ def chosen(mode: Mode[Any]) -> Mode[Any]:
     return Faulty(mode, name)
 
 
-def _kept(self: Reconciler, snapshot: Snapshot) -> int:
+def _kept(self: Reconciler, snapshot: Snapshot, *, repair: bool = False) -> None:
     """In place of removing stale UDP connections."""
-    return 0
 
 
 class Faulty(Mode[Any]):

@@ -138,7 +138,7 @@ class SyncLoop:
             node_ports_anywhere=not self.options.nodeport_addresses,
         )
         changes = self.mode.sync(self.mode.render(snapshot), repair=repair)
-        self._conntrack.after_sync(snapshot)
+        self._conntrack.after_sync(snapshot, repair=repair)
         return changes
 
     def _count(self, took: float, changes: int, repair: bool, triggers: list[float]) -> None:

@@ -9,7 +9,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -37,16 +37,26 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One address of an EndpointSlice with one of its ports, and the conditions it is in."""
+    """One address of an EndpointSlice, and the conditions it is in."""
 
     ip: str
-    port: int
     node: str
     ready: bool
     serving: bool
     terminating: bool
     zones: frozenset[str]
     """Zones that should use it (hints); empty: no hint."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """An EndpointSlice: each of its endpoints serves on each of its ports, by (port name, protocol)."""
+
+    backends: tuple[Backend, ...] = ()
+    ports: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.backends and self.ports)
 
 
 def ignored(obj: Object) -> bool:
@@ -136,19 +146,17 @@ def zone_of(node: Object, _: int = 4) -> str:
     return str((node["metadata"].get("labels") or {}).get(ZONE) or "")
 
 
-def backends(piece: Object, family: int = 4) -> dict[tuple[str, str], list[Backend]]:
-    """What an EndpointSlice offers, by (port name, protocol). An endpoint that makes no sense is left out."""
+def read_slice(piece: Object, family: int = 4) -> Slice:
+    """What an EndpointSlice offers. An endpoint that makes no sense is left out."""
     if piece.get("addressType") != f"IPv{family}":
-        return {}
-    found: dict[tuple[str, str], list[Backend]] = {}
+        return Slice()
     endpoints = [_known(piece, endpoint, family) for endpoint in piece.get("endpoints") or ()]
-    for port in piece.get("ports") or ():
-        if port.get("port") is None:
-            continue
-        key = (port.get("name") or "", _protocol(port.get("protocol")).value)
-        number = _number(port["port"], "ports.port")
-        found.setdefault(key, []).extend(replace(one, port=number) for one in endpoints if one)
-    return found
+    ports = {
+        (port.get("name") or "", _protocol(port.get("protocol")).value): _number(port["port"], "ports.port")
+        for port in piece.get("ports") or ()
+        if port.get("port") is not None
+    }
+    return Slice(tuple(one for one in endpoints if one), ports)
 
 
 def _known(piece: Object, endpoint: Object, family: int) -> Backend | None:
@@ -167,7 +175,7 @@ def _known(piece: Object, endpoint: Object, family: int) -> Backend | None:
 
 
 def _backend(endpoint: Object, family: int) -> Backend:
-    """An endpoint, whose port is not known yet. Only the first address counts, as upstream."""
+    """Only the first address counts, as upstream."""
     found = _of_family((endpoint.get("addresses") or ())[:1], family)
     if not found:
         raise Malformed(f"it has no IPv{family} address")
@@ -176,7 +184,6 @@ def _backend(endpoint: Object, family: int) -> Backend:
     hints = (endpoint.get("hints") or {}).get("forZones") or ()
     return Backend(
         ip=found[0],
-        port=0,
         node=str(endpoint.get("nodeName") or ""),
         ready=ready,
         serving=conditions.get("serving", ready) is not False,

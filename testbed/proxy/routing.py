@@ -5,41 +5,80 @@ Source: kubernetes pkg/proxy/topology.go; KEP-1669 (terminating), KEP-2433 (hint
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from testbed.model.service import Endpoint, Refusal, Route, ServicePort
+from testbed.model.service import Endpoint, Protocol, Refusal, Route, ServicePort
 from testbed.proxy.objects import Backend
 
-
-def routed(service: ServicePort, backends: Iterable[Backend], node: str, zone: str = "") -> ServicePort:
-    """`service` with its routes, seen from `node` in `zone`."""
-    every = list(backends)
-    here = [backend for backend in every if backend.node == node]
-    cluster = _endpoints(_near(_usable(every), zone), node)
-    local = _endpoints(_usable(here), node)
-    # Endpoints elsewhere only: the policy Local drops, since another node could answer
-    refusal = Refusal.DROP if cluster else Refusal.REJECT
-    return replace(service, cluster=Route(cluster), local=Route(local, refusal))
+Offer = tuple[Sequence[Backend], int]
+"""The endpoints of an EndpointSlice, and the port they serve a Service port on."""
+Chosen = list[tuple[Backend, int]]
+"""Endpoints, sorted by address, and of which offer each is."""
 
 
-def _usable(backends: list[Backend]) -> list[Backend]:
+@dataclass(frozen=True)
+class Choice:
+    """Who may answer, whatever the port: by the policies Cluster and Local; and who serves at all."""
+
+    cluster: Chosen
+    local: Chosen
+    serving: Chosen
+    distinct: bool
+    """No address is there twice."""
+
+
+class Router:
+    """Routes of a Service's ports, seen from `node` in `zone`. Ports of the same slices share a Choice."""
+
+    def __init__(self, node: str, zone: str = "") -> None:
+        self._node = node
+        self._zone = zone
+        self._choices: dict[tuple[int, ...], Choice] = {}
+
+    def routed(self, service: ServicePort, offers: Sequence[Offer]) -> ServicePort:
+        """`service` with its routes."""
+        key = tuple(id(backends) for backends, _ in offers)
+        choice = self._choices.get(key)
+        if choice is None:
+            choice = self._choices[key] = self._choose([backends for backends, _ in offers])
+        numbers = [number for _, number in offers]
+        cluster = self._endpoints(choice.cluster, numbers, choice.distinct)
+        local = self._endpoints(choice.local, numbers, choice.distinct)
+        # Endpoints elsewhere only: the policy Local drops, since another node could answer
+        refusal = Refusal.DROP if cluster else Refusal.REJECT
+        serving: frozenset[tuple[str, int]] = frozenset()
+        if service.protocol is not Protocol.TCP:
+            serving = frozenset((one.ip, numbers[offer]) for one, offer in choice.serving)
+        return replace(service, cluster=Route(cluster), local=Route(local, refusal), serving=serving)
+
+    def _choose(self, slices: list[Sequence[Backend]]) -> Choice:
+        every = [(backend, offer) for offer, backends in enumerate(slices) for backend in backends]
+        every.sort(key=lambda one: one[0].ip)
+        here = [one for one in every if one[0].node == self._node]
+        serving = [one for one in every if one[0].serving]
+        distinct = len({one.ip for one, _ in every}) == len(every)
+        return Choice(self._near(_usable(every)), _usable(here), serving, distinct)
+
+    def _near(self, chosen: Chosen) -> Chosen:
+        """Those hinted for the zone, if every one has a hint and one is for it; else all."""
+        zone = self._zone
+        if zone and all(one.zones for one, _ in chosen):
+            return [(one, offer) for one, offer in chosen if zone in one.zones] or chosen
+        return chosen
+
+    def _endpoints(self, chosen: Chosen, numbers: Sequence[int], distinct: bool) -> tuple[Endpoint, ...]:
+        """Sorted, each address and port once though several slices hold it."""
+        found = [Endpoint(one.ip, numbers[offer], one.node == self._node) for one, offer in chosen]
+        if distinct:
+            return tuple(found)
+        places: dict[tuple[str, int], Endpoint] = {}
+        for one in sorted(found):  # the local one of two comes last, and stays
+            places[one.ip, one.port] = one
+        return tuple(places.values())
+
+
+def _usable(chosen: Chosen) -> Chosen:
     """The ready ones; if there is none, those that terminate and still serve."""
-    ready = [backend for backend in backends if backend.ready]
-    return ready or [backend for backend in backends if backend.serving and backend.terminating]
-
-
-def _near(backends: list[Backend], zone: str) -> list[Backend]:
-    """Those hinted for `zone`, if every one has a hint and one is for it; else all."""
-    if zone and all(backend.zones for backend in backends):
-        return [backend for backend in backends if zone in backend.zones] or backends
-    return backends
-
-
-def _endpoints(backends: list[Backend], node: str) -> tuple[Endpoint, ...]:
-    """Sorted, each address once though several slices hold it."""
-    local: dict[tuple[str, int], bool] = {}
-    for backend in backends:
-        address = (backend.ip, backend.port)
-        local[address] = local.get(address, False) or backend.node == node
-    return tuple(Endpoint(ip, port, here) for (ip, port), here in sorted(local.items()))
+    ready = [one for one in chosen if one[0].ready]
+    return ready or [one for one in chosen if one[0].serving and one[0].terminating]

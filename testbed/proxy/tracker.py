@@ -12,15 +12,14 @@ from typing import Any, TypeVar
 
 from testbed.model.service import ServicePort, Snapshot
 from testbed.proxy.claims import Claims
-from testbed.proxy.objects import LAST_CHANGE, Backend, backends, service_ports, slice_of, zone_of
-from testbed.proxy.routing import routed
+from testbed.proxy.objects import LAST_CHANGE, Slice, read_slice, service_ports, slice_of, zone_of
+from testbed.proxy.routing import Router
 from testbed.proxy.service_health import LocalEndpoints
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 Key = tuple[str, str]
-Slice = dict[Key, list[Backend]]
 T = TypeVar("T")
 
 
@@ -72,7 +71,7 @@ class Tracker:
                 continue
             key, name = about
             held = self._slices[key].pop(name, None)
-            fresh = self._read(backends, obj, "EndpointSlice") if obj is new else None
+            fresh = self._read(read_slice, obj, "EndpointSlice") if obj is new else None
             if fresh:
                 self._slices[key][name] = fresh
             if fresh != held and (fresh or held):
@@ -92,17 +91,19 @@ class Tracker:
         """The present state; Services untouched since the last one are the same objects."""
         for key in self._dirty:
             ports = {}
+            router = Router(self.node, self._zone)
             for asked in self._specs.get(key, ()):
                 spec = self._claims.granted(key, asked)
                 if spec is None:
                     continue
+                named = (spec.port_name, spec.protocol.value)
                 offers = [
-                    backend
+                    (piece.backends, piece.ports[named])
                     for piece in self._slices[key].values()
-                    for backend in piece.get((spec.port_name, spec.protocol.value), ())
+                    if named in piece.ports
                 ]
                 port = (spec.name, spec.protocol.value)
-                fresh = routed(spec, offers, self.node, self._zone)
+                fresh = router.routed(spec, offers)
                 held = self._ports.get(key, {}).get(port)
                 ports[port] = held if held == fresh else fresh
             if ports:
@@ -125,7 +126,7 @@ class Tracker:
 
     def _ready_here(self, key: str) -> int:
         """Ready addresses on this node behind any port of a Service."""
-        offers = (one for piece in self._slices[key].values() for found in piece.values() for one in found)
+        offers = (one for piece in self._slices[key].values() for one in piece.backends)
         return len({one.ip for one in offers if one.ready and one.node == self.node})
 
     def take_changes(self) -> tuple[list[float], Changes]:
