@@ -9,19 +9,22 @@ A directory below this one is a suite of its own (`pytest benchmarks/api`): it r
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from testbed.bench import environments, report
+from testbed.bench import counted, environments
+from testbed.bench.collect import KNOWN, TAKINGS
+from testbed.bench.columns import COLUMNS, DEFAULT, DIRECT, columns
 from testbed.bench.compare import differing
-from testbed.bench.gather import gather
-from testbed.bench.measures import DIRECT, MODES, SIZES, Plan, parse_modes, parse_sizes
+from testbed.bench.gather import Cut, gather, joined
+from testbed.bench.measures import MEASURES
+from testbed.bench.plan import PROFILES, Plan, parse_endpoints, parse_paths, parse_sizes
 from testbed.bench.record import Run, extra_info, load_results
 from testbed.bench.replay import CLOCK
-from testbed.bench.units import UNITS
+from testbed.bench.saving import save
+from testbed.bench.units import INSTRUCTIONS, UNITS
 from testbed.errors import TestbedError, UsageError
 from testbed.proxy.modes import KERNEL_FEATURE
 
@@ -30,24 +33,32 @@ HERE = Path(__file__).parent
 RUNS: dict[str, Run] = {}
 """What was collected in this session, by environment."""
 
-COLUMNS = ["median", "iqr", "min", "max", "mean", "stddev", "rounds"]
+SHOWN = ["median", "iqr", "min", "max", "mean", "stddev", "rounds"]
 """Of pytest-benchmark's own table: operations per second and calibration mean nothing here."""
 
-CHOSEN = pytest.StashKey[dict[str, tuple[str, ...]]]()
+AXES = ("measure", "environment", "services", "endpoints", "path", "mode")
+CHOSEN = pytest.StashKey[dict]()
 RESULTS = pytest.StashKey[Path]()
 SUMMARY = pytest.StashKey[str]()
 SAVED = pytest.StashKey[list[dict]]()
+BEFORE = pytest.StashKey[dict[str, Run]]()
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("testbed", "comparing proxy modes")
-    group.addoption("--modes", default=",".join(MODES), help="proxy modes to compare (default: %(default)s)")
+    group.addoption("--clock", choices=("wall", "instructions"), default="wall", help="what a figure counts")
+    group.addoption("--modes", help=f"columns to compare (default: {','.join(DEFAULT)})")
     group.addoption(
-        "--services",
-        default=",".join(map(str, SIZES)),
-        help="numbers of Services to measure at (default: %(default)s)",
+        "--proxy", action="append", default=[], metavar="NAME=CMD", help="a column more: a proxy of your own"
     )
+    group.addoption(
+        "--profile", choices=sorted(PROFILES), default="quick", help="how much (default: %(default)s)"
+    )
+    group.addoption("--services", help="numbers of Services to measure at (default: the profile's)")
+    group.addoption("--endpoints", help="endpoints of each Service (default: the profile's)")
+    group.addoption("--paths", help="other-node, same-node, outside (default: the profile's)")
     group.addoption("--results", type=Path, metavar="DIR", help="default: results/latest of the checkout")
+    group.addoption("--resume", action="store_true", help="go on where the run into --results stopped")
 
 
 def _suites(config):
@@ -58,6 +69,8 @@ def _suites(config):
 
 
 def pytest_ignore_collect(collection_path, config):
+    if collection_path == HERE / "test_correctness.py" and config.option.clock == INSTRUCTIONS:
+        return True  # the rules alone are in that guest, no cluster to check
     if collection_path.parent == HERE and collection_path.is_dir():
         return collection_path.name not in _suites(config) or None
     return None
@@ -67,42 +80,87 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_configure(config):
     options = config.option
     suites = _suites(config)
+    profile = PROFILES[options.profile]
     try:
-        modes = parse_modes(options.modes)
-        config.stash[CHOSEN] = environments.choose(modes, options.env, environments.lacking(modes))
-        options.services = parse_sizes(options.services)
+        config.stash[CHOSEN] = _chosen(options)
+        sizes = counted.SIZES if options.clock == INSTRUCTIONS else profile.sizes
+        options.services = parse_sizes(options.services) if options.services else sizes
+        options.endpoints = parse_endpoints(options.endpoints) if options.endpoints else profile.endpoints
+        options.paths = parse_paths(options.paths) if options.paths else profile.paths
+        config.stash[RESULTS] = options.results or config.rootpath / "results" / "-".join(
+            sorted(suites) or ["latest"]
+        )
+        config.stash[BEFORE] = _before(config) if options.resume else {}
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
-    options.benchmark_columns = options.benchmark_columns or COLUMNS
-    config.stash[RESULTS] = options.results or config.rootpath / "results" / "-".join(
-        sorted(suites) or ["latest"]
-    )
+    options.benchmark_columns = options.benchmark_columns or SHOWN
+    if not suites and not options.benchmark_compare:
+        options.benchmark_quiet = True  # hundreds of rows; the comparison below has them in order
     if not config.option.collectonly:
         config.stash[RESULTS].mkdir(parents=True, exist_ok=True)
-        if not options.benchmark_json:
+        if suites and not options.benchmark_json:
             options.benchmark_json = config.stash[RESULTS] / "results.json"
+
+
+def _chosen(options):
+    """Environment → columns. The instruction clock is an environment of its own."""
+    if options.clock == INSTRUCTIONS:
+        modes = counted.parse_modes(options.modes) if options.modes else counted.MODES
+        return {INSTRUCTIONS: tuple(COLUMNS[mode] for mode in modes)}
+    options.modes = options.modes or ",".join(DEFAULT)
+    chosen = columns(options.modes, options.proxy)
+    return environments.choose(chosen, options.env, environments.lacking(chosen))
+
+
+def _before(config):
+    """What the run that is to go on has measured, by environment. Raises UsageError."""
+    return {run.environment: run for run in load_results(config.stash[RESULTS]).runs}
 
 
 def pytest_report_header(config):
     chosen = config.stash[CHOSEN]
-    lines = [f"measured {name}: {', '.join(modes)}" for name, modes in chosen.items()]
-    moved = [mode for mode in chosen.get("vm", ()) if "native" in chosen and mode not in chosen["native"]]
+    lines = [f"measured {name}: {', '.join(column.name for column in here)}" for name, here in chosen.items()]
+    moved = set(chosen.get("vm", ())) - set(chosen["native"]) if "native" in chosen else set()
     if moved:
-        features = ", ".join(KERNEL_FEATURE[mode] for mode in moved)
+        features = ", ".join(sorted({KERNEL_FEATURE[column.mode] for column in moved}))
         lines.append(f"the running kernel lacks {features}: all modes are compared in a VM as well")
     return lines
 
 
 def pytest_generate_tests(metafunc):
-    if {"environment", "services", "mode"} <= set(metafunc.fixturenames):
+    if "replay" in metafunc.fixturenames:
+        option = metafunc.config.option
         cells = [
-            (environment, services, mode)
-            for environment, modes in metafunc.config.stash[CHOSEN].items()
-            for services in metafunc.config.option.services
-            for mode in (DIRECT, *modes)
+            (name, environment, services, endpoints, path, mode)
+            for environment, chosen in metafunc.config.stash[CHOSEN].items()
+            for name in (counted.KNOWN if environment == INSTRUCTIONS else KNOWN)
+            for services in option.services
+            for endpoints in option.endpoints
+            for path in option.paths
+            for mode in (DIRECT, *(column.name for column in chosen))
+            if _measured(name, services, path, mode, option)
         ]
-        names = [f"{environment}-{services}-{mode}" for environment, services, mode in cells]
-        metafunc.parametrize(("environment", "services", "mode"), cells, ids=names)
+        metafunc.parametrize(AXES, cells, ids=map(_id, cells))
+
+
+def _id(cell):
+    """`first-packet-native-1000-iptables`; axes that are not asked for do not stand in it."""
+    measure, environment, services, endpoints, path, mode = cell
+    more = [f"{endpoints}ep"] if endpoints > 1 else []
+    more += [path] if path != "other-node" else []
+    return "-".join([measure, environment, str(services), *more, mode])
+
+
+def _measured(name, services, path, mode, option):
+    """Whether a run takes this at all: figures of an agent have no direct, and some no other path."""
+    if mode == DIRECT and MEASURES[name].no_direct:
+        return False
+    taking = next((one for one in TAKINGS if name in one.names()), None)
+    if taking is None:
+        return path == "other-node"
+    if taking.largest_only and option.profile == "quick" and services != option.services[-1]:
+        return False
+    return taking.paths or path == "other-node"
 
 
 def pytest_collection_modifyitems(items):
@@ -142,15 +200,17 @@ def run(request, environment):
 
 
 @pytest.fixture
-def replay(request, run, benchmark, environment, services, mode):
-    """A function that plays the samples of a measure back to pytest-benchmark, and returns their cell."""
+def replay(request, run, benchmark, measure, environment, services, endpoints, path, mode):
+    """A function that plays the samples of a cell back to pytest-benchmark, and returns it."""
 
-    def play(measure):
-        cell = run.cell(measure.name, services, mode)
+    def play():
+        of = MEASURES[measure]
+        cell = run.cell(measure, services, mode, endpoints, path)
+        if cell is None:
+            pytest.fail(f"{measure} has no sample here: the agent serves no metrics")
         request.node.user_properties.append(("environment", environment))
-        of = measure.unit
-        CLOCK.load([of.seconds(value) for value in cell.samples])
-        benchmark.group = f"{environment}: {measure.title}, Services {services:6,}"
+        CLOCK.load([of.unit.seconds(value) for value in cell.samples])
+        benchmark.group = f"{environment}: {of.title}, Services {services:6,}"
         benchmark.extra_info.update(extra_info(cell))
         benchmark.pedantic(CLOCK.step, rounds=len(cell.samples))
         return cell
@@ -164,19 +224,46 @@ def _collected(request, environment):
         asked = [_parameters(item) for item in request.session.items]
         asked = [params for params in asked if params.get("environment") == environment]
         chosen = request.config.stash[CHOSEN][environment]
-        modes = [mode for mode in chosen if any(params["mode"] == mode for params in asked)] or chosen
-        sizes = sorted({params["services"] for params in asked})
+        before = request.config.stash[BEFORE].get(environment)
+        plan = Plan(
+            tuple(one for one in chosen if any(params["mode"] == one.name for params in asked)) or chosen,
+            tuple(sorted({params["services"] for params in asked})),
+            tuple(name for name in MEASURES if any(params["measure"] == name for params in asked)),
+            request.config.option.profile,
+            tuple(sorted({params["endpoints"] for params in asked})),
+            tuple(path for path in request.config.option.paths if any(p["path"] == path for p in asked)),
+            done=tuple({(cell.services, cell.endpoints) for cell in before.cells}) if before else (),
+        )
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             print(file=sys.stderr)
             try:
-                RUNS[environment] = gather(
-                    environment, Plan(tuple(modes), tuple(sizes)), request.config.stash[RESULTS]
-                )
+                if before:
+                    _refuse_another_plan(before, plan)
+                RUNS[environment] = joined(before, _gather(environment, plan, request.config))
                 _refuse_other_environments(request.config, RUNS[environment])
+            except Cut as cut:
+                if cut.run and cut.run.cells:
+                    RUNS[environment] = joined(before, cut.run)
+                pytest.exit(f"measuring ({environment}): {cut}", returncode=1)
             except TestbedError as error:
-                pytest.exit(f"measuring ({environment}) failed: {error}", returncode=1)
+                pytest.exit(f"measuring ({environment}) failed: {error}", returncode=error.exit_code)
     return RUNS[environment]
+
+
+def _gather(environment, plan, config):
+    if environment != INSTRUCTIONS:
+        return gather(environment, plan, config.stash[RESULTS])
+    modes = tuple(column.name for column in plan.columns)
+    return counted.collect(modes, plan.sizes, lambda said: print(f"bench: {said}", file=sys.stderr))
+
+
+def _refuse_another_plan(before, plan):
+    names = [column["name"] for column in before.plan["columns"]]
+    if names != [column.name for column in plan.columns] or list(before.plan["measures"]) != [*plan.measures]:
+        raise UsageError(
+            "--resume: other columns or measures than before; give the same, or another --results"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -197,23 +284,15 @@ def _refuse_other_environments(config, run):
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    machine_info["environments"] = {name: run.about() for name, run in RUNS.items()}
+    if RUNS:
+        machine_info["environments"] = {name: run.about() for name, run in RUNS.items()}
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """After pytest-benchmark has written its file: keep it with the results, and write the reports."""
-    config = session.config
-    written = config.option.benchmark_json
-    if not RUNS or not written or not Path(written).exists():
-        return
-    directory = config.stash[RESULTS]
-    if Path(written) != directory / "results.json":
-        shutil.copyfile(written, directory / "results.json")
-    results = load_results(directory)
-    summed = report.summaries(results)
-    report.write(directory, summed, results.taken)
-    config.stash[SUMMARY] = report.terminal(summed)
+    """Leave what was measured, of a run that was interrupted too."""
+    if RUNS:
+        session.config.stash[SUMMARY] = save(session.config.stash[RESULTS], list(RUNS.values()))
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,13 +11,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed import vm
 from testbed.bench import rules, scene
-from testbed.bench.measures import DIRECT, FIRST_PACKET, count_of
+from testbed.bench.columns import DIRECT
+from testbed.bench.measures import (
+    FIRST_PACKET,
+    RULES_LOAD,
+    RULES_LOAD_KERNEL,
+    RULES_MEMORY,
+    Measure,
+    count_of,
+)
 from testbed.bench.objects import PORT
 from testbed.bench.record import Cell, Run
 from testbed.bench.units import INSTRUCTIONS
@@ -26,10 +35,11 @@ from testbed.vm import qemu
 
 MODES = ("iptables-legacy", "iptables-nft", "ipvs", "nftables")
 SIZES = (1, 1000, 10_000)
+KNOWN = tuple(m.name for m in (FIRST_PACKET, RULES_LOAD, RULES_LOAD_KERNEL, RULES_MEMORY))
 ROUNDS, SAMPLES = 30, 5
 SEED = 1
-MEMORY = 2048
-"""MiB: 10,000 Services in four modes take half of it."""
+MEMORY, PER_MEBIBYTE = 2048, 40
+"""MiB: 10,000 Services in four modes take half of it; and how many Services of all rows together take one."""
 DEADLINE = 1800.0
 """Seconds that the VM may run."""
 MOST_CELLS = 80
@@ -57,58 +67,82 @@ def parse_modes(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class Spot:
+    """One row of namespaces: what it is called, and the rules on its node. `more` Services make no size."""
+
+    name: str
+    mode: str
+    services: int
+    more: int = 0
+
+
 def collect(modes: tuple[str, ...], sizes: tuple[int, ...], say: Callable[[str], None]) -> Run:
     """Measure first packets to the last Service of each list. Raises UsageError, TestbedError."""
+    spots = [Spot(mode, mode, size) for size in sizes for mode in (DIRECT, *modes)]
+    return measure(spots, say, {"modes": list(modes), "sizes": list(sizes)})
+
+
+def measure(spots: Sequence[Spot], say: Callable[[str], None], plan: dict[str, Any]) -> Run:
+    """One VM with a row for each spot."""
     if vm.inside():
         raise UsageError("--clock instructions starts a VM of its own: run it outside of this one")
-    cells = [(mode, size) for size in sizes for mode in (DIRECT, *modes)]
-    if len(cells) > MOST_CELLS:
-        raise UsageError(f"--clock instructions takes {MOST_CELLS} modes × sizes at most, not {len(cells)}")
-    with tempfile.TemporaryDirectory(prefix="testbed-instructions-") as directory:
-        room = Path(directory)
-        say(f"rendering the rules of {', '.join(modes)} at {', '.join(map(count_of, sizes))}")
-        (room / "task.json").write_text(json.dumps(_task(cells, room)))
+    if len(spots) > MOST_CELLS:
+        raise UsageError(f"--clock instructions takes {MOST_CELLS} modes × sizes at most, not {len(spots)}")
+    with tempfile.TemporaryDirectory(prefix="testbed-counted-") as name:
+        room = Path(name)
+        say(f"rendering the rules of up to {count_of(max(spot.services for spot in spots))}")
+        (room / "task.json").write_text(json.dumps(_task(spots, room)))
         say("loading and probing them in a VM that counts instructions (minutes, mostly loading)")
         words = [sys.executable, "-m", "testbed.bench.guest", str(room)]
-        code = vm.run(words, rw=[room], memory=MEMORY, clock="instructions", timeout=DEADLINE)
+        size = max(MEMORY, sum(spot.services for spot in spots) // PER_MEBIBYTE)
+        code = vm.run(words, rw=[room], memory=size, clock="instructions", timeout=DEADLINE)
         answer = room / "answer.json"
         if code or not answer.exists():
             raise TestbedError(f"the VM's part ended with {code}; what went wrong is said above")
-        return _run(cells, json.loads(answer.read_text()))
+        return _run(spots, json.loads(answer.read_text()), plan)
 
 
-def _task(cells: list[tuple[str, int]], room: Path) -> dict[str, Any]:
+def _task(spots: Sequence[Spot], room: Path) -> dict[str, Any]:
     columns = []
-    for mode, size in cells:
-        file = "" if mode == DIRECT else f"{mode}-{size}"
-        if file:
-            rules.write(mode, size, scene.BACKEND, room / file)
-        target = rules.cluster_ip(size - 1) if file else scene.BACKEND
-        columns.append({"mode": mode, "rules": file, "target": target})
+    for spot in spots:
+        services = spot.services + spot.more
+        file = "" if spot.mode == DIRECT else f"{spot.mode}-{services}"
+        if file and not (room / file).exists():
+            rules.write(spot.mode, services, scene.BACKEND, room / file)
+        target = rules.cluster_ip(services - 1) if file else scene.BACKEND
+        columns.append({"mode": spot.mode, "rules": file, "target": target})
     return {"columns": columns, "rounds": ROUNDS, "samples": SAMPLES, "seed": SEED, "port": PORT}
 
 
-def _run(cells: list[tuple[str, int]], answer: dict[str, Any]) -> Run:
+def _run(spots: Sequence[Spot], answer: dict[str, Any], plan: dict[str, Any]) -> Run:
     found = []
-    for (mode, size), taken in zip(cells, answer["samples"], strict=True):
-        place = "last" if mode != DIRECT and size > 1 else "only"
-        found.append(
-            Cell(
-                INSTRUCTIONS,
-                FIRST_PACKET.name,
-                size,
-                mode,
-                # Samples are µs everywhere; here a nanosecond is an instruction.
-                tuple(count / 1e3 for _, count in taken),
-                tuple(block for block, _ in taken),
-                (place,) * len(taken),
+    for spot, taken, load in zip(spots, answer["samples"], answer["loads"], strict=True):
+        place = "last" if spot.mode != DIRECT and spot.services > 1 else "only"
+        # Samples are µs everywhere; here a nanosecond is an instruction.
+        counts = tuple(count / 1e3 for _, count in taken)
+        blocks, places = tuple(block for block, _ in taken), (place,) * len(taken)
+        found.append(Cell(INSTRUCTIONS, FIRST_PACKET.name, spot.services, spot.name, counts, blocks, places))
+        for of, value in _weights(load):
+            found.append(
+                Cell(INSTRUCTIONS, of.name, spot.services, spot.name, (max(0.0, value),), (0,), ("all",))
             )
-        )
     facts = {"clock": "instructions", "engine": _engine(), **answer["facts"], **_tools()}
     # A guest with more rows counts some thousand instructions more for each sample, alike in all of them.
-    facts["beside"] = ", ".join(f"{mode} {size}" for mode, size in cells)
+    facts["beside"] = ", ".join(f"{spot.name} {spot.services}" for spot in spots)
     method = {"rounds": ROUNDS, "samples a round": SAMPLES, "seed": SEED, "backends": 1}
-    return Run(INSTRUCTIONS, facts, {**method, "endpoints per Service": 1}, {}, tuple(found))
+    overhead = {what: count / 1e3 for what, count in answer["overhead"].items()}
+    return Run(INSTRUCTIONS, facts, method, overhead, tuple(found), plan)
+
+
+def _weights(load: dict[str, float] | None) -> list[tuple[Measure, float]]:
+    if load is None:
+        return []
+    return [
+        (RULES_LOAD, load["all"] / 1e3),
+        (RULES_LOAD_KERNEL, load["kernel"] / 1e3),
+        (RULES_MEMORY, load["bytes"] / 2**20),
+    ]
 
 
 def _engine() -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from testbed import vm
+from testbed.bench.columns import Column
 from testbed.errors import UsageError
 from testbed.kernel import features
 from testbed.proxy.modes import KERNEL_FEATURE
@@ -20,33 +21,34 @@ def here() -> str:
     return "vm" if vm.inside() else "native"
 
 
-def lacking(modes: Iterable[str]) -> dict[str, str]:
-    """Mode → the kernel feature it needs and the running kernel has not."""
-    needed = {mode: KERNEL_FEATURE[mode] for mode in modes if mode in KERNEL_FEATURE}
+def lacking(columns: Iterable[Column]) -> dict[str, str]:
+    """Column → the kernel feature its mode needs and the running kernel has not."""
+    needed = {one.name: KERNEL_FEATURE[one.mode] for one in columns if one.mode in KERNEL_FEATURE}
     missing = features.missing(needed.values())
-    return {mode: feature for mode, feature in needed.items() if feature in missing}
+    return {name: feature for name, feature in needed.items() if feature in missing}
 
 
-def choose(modes: Sequence[str], asked: str, missing: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Environment → the modes measured there, in order of running.
+def choose(
+    columns: Sequence[Column], asked: str, missing: Mapping[str, str]
+) -> dict[str, tuple[Column, ...]]:
+    """Environment → the columns measured there, in order of running.
 
     Modes are compared only inside one environment: if one mode has to move, all are measured in the VM, and
     those that the running kernel can do are measured on it besides, into a table of their own.
-    `missing`: modes the running kernel cannot do; UsageError when `asked` is "native" and there are some.
+    `missing`: see `lacking`; UsageError when `asked` is "native" and something is.
     """
-    missing = [mode for mode in modes if mode in set(missing)]
+    every = tuple(columns)
     if asked == "vm" and here() != "vm":
-        return {"vm": tuple(modes)}
+        return {"vm": every}
     if not missing:
-        return {here(): tuple(modes)}
+        return {here(): every}
     if asked == "native" or here() == "vm":
-        lacks = ", ".join(KERNEL_FEATURE.get(mode, mode) for mode in missing)
         raise UsageError(
-            f"mode {', '.join(missing)} needs {lacks}, which kernel {platform.release()} lacks; "
-            "use --env vm, or leave the mode out"
+            f"mode {', '.join(missing)} needs {', '.join(missing.values())}, which kernel "
+            f"{platform.release()} lacks; use --env vm, or leave the mode out"
         )
-    able = tuple(mode for mode in modes if mode not in missing)
-    return {"native": able, "vm": tuple(modes)} if able else {"vm": tuple(modes)}
+    able = tuple(column for column in every if column.name not in missing)
+    return {"native": able, "vm": every} if able else {"vm": every}
 
 
 def facts() -> dict[str, str]:

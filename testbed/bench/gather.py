@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -10,27 +12,49 @@ from pathlib import Path
 
 from testbed import vm
 from testbed.bench import environments
-from testbed.bench.measures import Plan
+from testbed.bench.plan import Plan
 from testbed.bench.record import Run, load_run
 from testbed.errors import TestbedError
 
+MEMORY = 4096
+"""MiB of the VM: thousands of Services in four modes, and the cluster that writes them."""
+
+
+class Cut(TestbedError):
+    """The collector ended before its time. `run`: what it had measured until then."""
+
+    def __init__(self, message: str, run: Run | None) -> None:
+        super().__init__(message)
+        self.run = run
+
 
 def gather(environment: str, plan: Plan, directory: Path) -> Run:
-    """Run the collector in `environment` and read what it leaves in `directory`. Raises TestbedError.
+    """Run the collector in `environment` and read what it leaves in `directory`. Raises TestbedError, Cut.
 
     The collector is a process of its own, so that the caller's size, threads and hooks touch no sample.
     """
-    with tempfile.NamedTemporaryFile(dir=directory, prefix=".collected-", suffix=".json") as file:
-        words = [sys.executable, "-m", "testbed.cli.main", "bench", f"--collect={file.name}"]
-        words += [f"--modes={','.join(plan.modes)}", f"--services={','.join(map(str, plan.sizes))}"]
-        code = _run(words) if environment == environments.here() else vm.run(words, rw=[directory])
-        if code:
-            raise TestbedError(f"the collector ended with {code}; what went wrong is said above")
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".collected-") as name:
+        room = Path(name)
+        (room / "plan.json").write_text(json.dumps(plan.to_json()))
+        words = [sys.executable, "-m", "testbed.cli.main", "bench", f"--collect={room}"]
+        own = environment == environments.here()
         try:
-            run = load_run(Path(file.name).read_text())
-        except (ValueError, KeyError) as error:
-            raise TestbedError(f"the collector left no record: {error}") from None
-    if environment == environments.here():
+            code = _run(words) if own else vm.run(words, rw=[directory], memory=MEMORY)
+        except KeyboardInterrupt:
+            raise Cut("interrupted", _kept(room, own)) from None
+        if code:
+            raise Cut(f"the collector ended with {code}; what went wrong is said above", _kept(room, own))
+        if run := _kept(room, own):
+            return run
+        raise TestbedError("the collector left no record")
+
+
+def _kept(room: Path, own: bool) -> Run | None:
+    try:
+        run = load_run((room / "run.json").read_text())
+    except (OSError, ValueError, KeyError):
+        return None
+    if own:
         return run
     # Only the host knows what runs the guest: with TCG, code is translated.
     return replace(run, facts={**run.facts, "engine": vm.described().partition(",")[0]})
@@ -41,5 +65,14 @@ def _run(words: list[str]) -> int:
         try:
             return collector.wait()
         except KeyboardInterrupt:
-            collector.wait()  # it was interrupted too, and takes its cluster down
+            with contextlib.suppress(KeyboardInterrupt):
+                collector.wait()  # it was interrupted too, and takes its cluster down
             raise
+
+
+def joined(before: Run | None, run: Run) -> Run:
+    """A run that went on where `before` had stopped, and what that one had."""
+    if before is None:
+        return run
+    facts = {**run.facts, "taken in": "two goes: the run was interrupted and went on later"}
+    return replace(run, facts=facts, cells=(*before.cells, *run.cells))

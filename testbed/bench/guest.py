@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from time import perf_counter_ns
 from typing import Any
 
@@ -27,6 +28,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 FIRST_PORT = 20000
 WARM_UP = 5
 """Connections before the first round: code pages, caches of routes, the interpreter's own."""
+OWN_MEMORY = ("SUnreclaim", "VmallocUsed", "Percpu")
 RESTORES = {"iptables-legacy": "iptables-legacy-restore", "iptables-nft": "iptables-nft-restore"}
 
 
@@ -35,12 +37,42 @@ def main(room: Path) -> None:
     task = json.loads((room / "task.json").read_text())
     columns = task["columns"]
     scene.build(len(columns))
+    loads: list[dict[str, float] | None] = []
     for row, column in enumerate(columns):
+        loads.append(None)
         if column["rules"]:
             enter(scene.namespace("node", row))
-            _load(column["mode"], room / column["rules"])
-    answer = {"samples": _probe(columns, task), "facts": _facts()}
+            loads[-1] = _weighed(column["mode"], room / column["rules"])
+    answer = {"loads": loads, "overhead": _overhead(), "samples": _probe(columns, task), "facts": _facts()}
     (room / "answer.json").write_text(json.dumps(answer))
+
+
+def _weighed(mode: str, rules: Path) -> dict[str, float]:
+    """Load rules: instructions, the kernel's among them, and the bytes of its memory that they take."""
+    memory, used, start = _kernel_memory(), getrusage(RUSAGE_CHILDREN).ru_stime, perf_counter_ns()
+    _load(mode, rules)
+    took = perf_counter_ns() - start
+    kernel = (getrusage(RUSAGE_CHILDREN).ru_stime - used) * 1e9
+    return {"all": took, "kernel": kernel, "bytes": _kernel_memory() - memory}
+
+
+def _kernel_memory() -> int:
+    """Bytes of what the kernel keeps for itself (proc_meminfo(5))."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    found = {line.partition(":")[0]: line.split()[1] for line in lines}
+    return 1024 * sum(int(found.get(name, 0)) for name in OWN_MEMORY)
+
+
+def _overhead() -> dict[str, float]:
+    """Instructions that are in each sample without being the network's: the least of some tries."""
+    clock, call = [], []
+    for _ in range(50):
+        start = perf_counter_ns()
+        clock.append(perf_counter_ns() - start)
+        start = perf_counter_ns()
+        os.getppid()
+        call.append(perf_counter_ns() - start)
+    return {"clock": min(clock), "a system call that does nothing": min(call)}
 
 
 def _load(mode: str, rules: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from testbed.bench.measures import MEASURES, count_of
+from testbed.bench.plan import OTHER_NODE
 from testbed.bench.statistics import ecdf, enough, quantile
 from testbed.bench.summary import Row, Summary
 from testbed.bench.svg import Axis, apart, around, element, path, text, title
@@ -23,11 +24,16 @@ MARKS = {
     "ipvs": "M-4,-4 H4 V4 H-4 Z",
     "nftables": "M0,5 L5,-4 H-5 Z",
     "userspace": "M0,-5 L5,4 H-5 Z",
+    "userspace-haproxy": "M-5,0 H5 M0,-5 V5",
 }
-SHORT = {"iptables-legacy": "ipt-legacy", "iptables-nft": "ipt-nft"}
+SHORT = {"iptables-legacy": "ipt-legacy", "iptables-nft": "ipt-nft", "userspace-haproxy": "haproxy"}
 """Names beside the lines, where the mode's own has no room."""
 OTHER_MARK = "M-4.5,-4.5 L4.5,4.5 M-4.5,4.5 L4.5,-4.5"
 CURVE_POINTS = 120
+FEWEST = 30
+"""Samples that a distribution needs to be drawn."""
+
+AXES = {"services": "Services", "endpoints": "endpoints of each Service"}
 
 
 def _frame(label: str, *inside: str, height: int = HEIGHT) -> str:
@@ -77,28 +83,50 @@ def _names(places: Sequence[tuple[str, float]]) -> str:
     )
 
 
-def growth(summary: Summary, measure: str) -> str:
+def slices(summary: Summary, measure: str, along: str = "services") -> list[tuple[str, list[Row]]]:
+    """The rows of a measure that share all axes but `along`: (what they share, rows)."""
+    found: dict[tuple[object, ...], list[Row]] = {}
+    for row in summary.rows[measure]:
+        key = (row.path, row.endpoints if along == "services" else row.services)
+        found.setdefault(key, []).append(row)
+    drawn = []
+    for (path_, other), rows in found.items():
+        if len({getattr(row, along) for row in rows}) < (2 if along == "endpoints" else 1):
+            continue
+        if min(row.median.low for row in rows) <= 0:
+            continue  # a logarithmic axis has no zero: the table has it
+        shared = [] if path_ == OTHER_NODE else [str(path_)]
+        if along == "endpoints":
+            shared.append(count_of(int(str(other))))
+        elif other != 1:
+            shared.append(f"{other} endpoints")
+        drawn.append((", ".join(shared), rows))
+    return drawn
+
+
+def growth(summary: Summary, measure: str, rows: Sequence[Row], along: str = "services") -> str:
     """Median with its interval against the number of Services, one line a mode, both axes logarithmic."""
-    label = f"{MEASURES[measure].title}: median against the number of Services"
-    return _frame(label, *growth_parts(summary, measure))
+    label = f"{MEASURES[measure].title}: median against the number of {AXES[along]}"
+    return _frame(label, *growth_parts(summary, measure, rows, along))
 
 
-def growth_parts(summary: Summary, measure: str) -> list[str]:
+def growth_parts(summary: Summary, measure: str, rows: Sequence[Row], along: str = "services") -> list[str]:
     """What `growth` draws, to be put into a picture of more."""
-    sizes, modes, rows = summary.run.sizes, summary.run.modes, summary.rows[measure]
+    sizes = sorted({getattr(row, along) for row in rows})
+    modes = [mode for mode in summary.run.modes if any(row.mode == mode for row in rows)]
     up = Axis(*around([v for r in rows for v in (r.median.low, r.median.high)]), HEIGHT - BOTTOM, TOP)
     right = WIDTH - RIGHT - 14.0
     across = Axis(sizes[0], max(sizes[-1], sizes[0] * 10), LEFT + 18.0, right)
-    of = unit(summary.run.environment)
+    of = unit(summary.run.environment, MEASURES[measure].unit)
     parts = [_up(up, of)]
     for size in sizes:
         parts.append(text(f"{size:,}", across(size), HEIGHT - BOTTOM + 18, "tick", "middle"))
-    parts.append(text("Services", (LEFT + right) / 2, HEIGHT - 8, "tick", "middle"))
+    parts.append(text(AXES[along], (LEFT + right) / 2, HEIGHT - 8, "tick", "middle"))
     ends = []
     for number, mode in enumerate(modes):
         shift = (number - (len(modes) - 1) / 2) * 5
         own = [row for row in rows if row.mode == mode]
-        places = [(across(row.services) + shift, up(row.median.estimate)) for row in own]
+        places = [(across(getattr(row, along)) + shift, up(row.median.estimate)) for row in own]
         parts.append(_line(mode, own, places, up, of))
         ends.append((mode, places[-1][1]))
     return [*parts, _names(ends)]
@@ -109,21 +137,30 @@ def _line(mode: str, rows: Sequence[Row], places: Sequence[tuple[float, float]],
     for row, (x, y) in zip(rows, places, strict=True):
         low, high = up(row.median.low), up(row.median.high)
         parts.append(element("line", x1=x, x2=x, y1=low, y2=high, class_="bar"))
+        bounds = (
+            f", 95 % interval {of.shown(row.median.low)}–{of.shown(row.median.high)}" if row.bounded else ""
+        )
         hint = (
-            f"{mode}, {count_of(row.services)}: median {of.shown(row.median.estimate)} {of.name}, "
-            f"95 % interval {of.shown(row.median.low)}–{of.shown(row.median.high)}, {row.count} samples"
+            f"{mode}, {count_of(row.services)}: median {of.shown(row.median.estimate)} {of.name}{bounds}, "
+            f"{row.count} sample{'' if row.count == 1 else 's'}"
         )
         parts.append(_mark(mode, x, y, hint))
     return element("g", *parts, class_=_colour(mode))
 
 
-def distribution(summary: Summary, measure: str, services: int) -> str:
+def distribution(summary: Summary, measure: str, services: int, path_: str, endpoints: int) -> str:
     """The share of samples (upwards) that took at most so long (across, logarithmic), one curve a mode.
+
+    "" when there are too few samples.
 
     The axis ends at the largest p99 of a mode; what lies beyond stays in the table and the raw samples.
     """
-    of = unit(summary.run.environment)
-    cells = [c for m in summary.run.modes if (c := summary.run.cell(measure, services, m))]
+    of = unit(summary.run.environment, MEASURES[measure].unit)
+    run = summary.run
+    found = [run.cell(measure, services, mode, endpoints, path_) for mode in run.modes]
+    cells = [cell for cell in found if cell and len(cell.samples) >= FEWEST and min(cell.samples) > 0]
+    if not cells:
+        return ""
     ends = [quantile(c.samples, 0.99) if enough(len(c.samples), 0.99) else max(c.samples) for c in cells]
     low, high = around([*(min(c.samples) for c in cells), *ends], 1.05)
     across = Axis(low, high, LEFT, WIDTH - RIGHT)

@@ -10,18 +10,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from testbed.bench.measures import MEASURES, Measure
+from testbed.bench.plan import OTHER_NODE
 from testbed.errors import UsageError
 
-FORMAT = 1
+Key = tuple[str, str, int, str, int, str]
+"""(environment, measure, Services, column, endpoints per Service, path)"""
+
+FORMAT = 2
 """Raised when a reader of older files would go wrong."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """All samples (µs) of one measure, at one number of Services, in one mode; one environment, one run.
+    """All samples of one measure, in its unit, at one point of the axes, in one column of one run.
 
     `blocks[i]` is the round in which sample i was taken, `positions[i]` where in the list its Service stood.
     """
@@ -36,9 +42,20 @@ class Cell:
     lost: int = 0
     """How many samples more were tried and got no answer, or a wrong one."""
 
+    endpoints: int = 1
+    path: str = OTHER_NODE
+
     @property
-    def key(self) -> tuple[str, str, int, str]:
-        return (self.environment, self.measure, self.services, self.mode)
+    def key(self) -> Key:
+        return (self.environment, self.measure, self.services, self.mode, self.endpoints, self.path)
+
+    def beside(self, mode: str) -> Key:
+        """The key of another column at the same point."""
+        return (self.environment, self.measure, self.services, mode, self.endpoints, self.path)
+
+    @property
+    def of(self) -> Measure:
+        return MEASURES[self.measure]
 
     def at(self, position: str) -> Cell:
         """Only the samples whose Service stood at `position`."""
@@ -52,21 +69,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Programming:
-    """Growing to `services`: seconds from the first API write of the step until the last new Service answers.
-
-    `added` Services were written; it answers on the node of `mode`.
-    """
-
-    services: int
-    added: int
-    mode: str
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Run:
-    """One environment's part: facts about it, how it was sampled, its cells, its programming times.
+    """One environment's part: facts about it, how it was sampled, its cells.
 
     `facts`: kernel, engine, iptables, versions, processor …, as text, in the order to print them.
     `overhead`: what the prober itself costs, name → median µs.
@@ -77,10 +81,18 @@ class Run:
     method: Mapping[str, Any] = field(default_factory=dict)
     overhead: Mapping[str, float] = field(default_factory=dict)
     cells: tuple[Cell, ...] = ()
-    programming: tuple[Programming, ...] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked for, so that it can be again; see `testbed.bench.plan`."""
 
-    def cell(self, measure: str, services: int, mode: str) -> Cell | None:
-        return next((c for c in self.cells if c.key[1:] == (measure, services, mode)), None)
+    def cell(
+        self, measure: str, services: int, mode: str, endpoints: int = 1, path: str = OTHER_NODE
+    ) -> Cell | None:
+        key = (self.environment, measure, services, mode, endpoints, path)
+        return self._by_key.get(key)
+
+    @cached_property
+    def _by_key(self) -> dict[Key, Cell]:
+        return {cell.key: cell for cell in self.cells}
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -101,7 +113,7 @@ class Run:
             "facts": dict(self.facts),
             "method": dict(self.method),
             "overhead": dict(self.overhead),
-            "programming": [vars(step) for step in self.programming],
+            "plan": dict(self.plan),
         }
 
     @classmethod
@@ -112,7 +124,7 @@ class Run:
             about["method"],
             about["overhead"],
             tuple(cells),
-            tuple(Programming(**step) for step in about["programming"]),
+            about.get("plan", {}),
         )
 
 
@@ -150,7 +162,8 @@ class Results:
 
 def extra_info(cell: Cell) -> dict[str, Any]:
     """What pytest-benchmark keeps of a cell beside the samples."""
-    info = {name: getattr(cell, name) for name in ("environment", "measure", "services", "mode", "lost")}
+    names = ("environment", "measure", "services", "mode", "lost", "endpoints", "path")
+    info = {name: getattr(cell, name) for name in names} | {"unit": cell.of.unit.name}
     return {**info, "blocks": list(cell.blocks), "positions": list(cell.positions)}
 
 
@@ -178,15 +191,18 @@ def _results(raw: Mapping[str, Any]) -> Results:
     cells: dict[str, list[Cell]] = {}
     for benchmark in raw["benchmarks"]:
         info = benchmark["extra_info"]
+        of = MEASURES[info["measure"]].unit
         cell = Cell(
             info["environment"],
             info["measure"],
             info["services"],
             info["mode"],
-            tuple(round(seconds * 1e6, 3) for seconds in benchmark["stats"]["data"]),
+            tuple(float(f"{of.value(seconds):.9g}") for seconds in benchmark["stats"]["data"]),
             tuple(info["blocks"]),
             tuple(info["positions"]),
             info["lost"],
+            info.get("endpoints", 1),
+            info.get("path", OTHER_NODE),
         )
         cells.setdefault(cell.environment, []).append(cell)
     abouts = raw["machine_info"]["environments"]

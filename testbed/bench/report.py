@@ -13,11 +13,13 @@ from typing import Any
 
 from testbed.bench import plots, tables
 from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES, count_of
+from testbed.bench.plan import OTHER_NODE
 from testbed.bench.record import Results, Run
-from testbed.bench.summary import Summary, sentences, summarise
+from testbed.bench.summary import ENVIRONMENTS, Summary, summarise
 from testbed.bench.svg import element, text, title
 from testbed.bench.topology import picture
-from testbed.bench.units import INSTRUCTIONS, micros
+from testbed.bench.units import INSTRUCTIONS, unit
+from testbed.bench.words import sentences
 
 HEADING = "Service proxy modes compared"
 HOW = (
@@ -37,6 +39,10 @@ SEPARATE = (
     "Each environment has tables of its own: another kernel or machine is another experiment, and figures of "
     "one say nothing of ratios in the other."
 )
+IN_TERMINAL = (FIRST_PACKET.name,)
+FEW = 4
+"""So many measures fit into a terminal with all their sizes."""
+
 INTERVALS = (
     "Intervals are 95 % bootstrap intervals of the median (or of the ratio of two medians); whole rounds are "
     "resampled, because samples of one round share what the machine was doing."
@@ -55,6 +61,7 @@ def summaries(results: Results) -> list[Summary]:
 def html(summed: Sequence[Summary], taken: str) -> str:
     """The page. It loads nothing from anywhere."""
     body = [f"<h1>{HEADING}</h1>", f'<p class="date">{escape(_when(taken))}</p>']
+    body.append(_contents(summed))
     for summary in summed:
         body.append(f"<h2>{escape(summary.title)}</h2>{_list(sentences(summary))}")
         body.append(_section(summary))
@@ -77,30 +84,66 @@ def _figure(caption: str, drawing: str) -> str:
 
 
 def _section(summary: Summary) -> str:
-    """Each measure: median against size beside the distribution at the largest size, and its table."""
+    """The overview, then each measure: its plots and its table; then what it all ran on."""
     run = summary.run
-    parts = []
+    parts = [_heading(3, "At a glance"), tables.to_html(tables.overview(summary))]
     for measure in summary.rows:
-        largest = run.sizes[-1]
-        drawings = (
-            _figure("Median against the number of Services", plots.growth(summary, measure)),
-            _figure(f"Distribution at {count_of(largest)}", plots.distribution(summary, measure, largest)),
-        )
-        parts.append(
-            f'<h3>{escape(MEASURES[measure].title)}</h3><div class="plots">{"".join(drawings)}</div>'
-        )
-        parts.append(tables.to_html(tables.latency(summary, measure)))
-    if run.programming:
-        table = tables.programming(run)
-        parts.append(f"<h3>{escape(table.title)}</h3>{tables.to_html(table)}")
-    parts.append(f"<h3>Environment</h3>{_facts(environment(run))}")
+        parts.append(_heading(3, MEASURES[measure].title, _anchor(summary, measure)))
+        if drawings := _drawings(summary, measure):
+            parts.append(f'<div class="plots">{"".join(drawings)}</div>')
+        parts.append(tables.to_html(tables.figures(summary, measure)))
+    parts.append(f"{_heading(3, 'Environment')}{_facts(environment(run))}")
     return "".join(parts)
+
+
+def _drawings(summary: Summary, measure: str) -> list[str]:
+    """Against Services, against endpoints where there are several, and distributions at the largest size."""
+    run = summary.run
+    drawings = []
+    if len({row.services for row in summary.rows[measure]}) > 1:
+        for shared, rows in plots.slices(summary, measure):
+            caption = ", ".join(["Median against the number of Services", *filter(None, [shared])])
+            drawings.append(_figure(caption, plots.growth(summary, measure, rows)))
+    for shared, rows in plots.slices(summary, measure, "endpoints"):
+        drawing = plots.growth(summary, measure, rows, "endpoints")
+        drawings.append(_figure(f"Median against endpoints of each Service, {shared}", drawing))
+    for path in summary.paths:
+        drawing = plots.distribution(summary, measure, run.sizes[-1], path, summary.endpoints[0])
+        caption = f"Distribution at {count_of(run.sizes[-1])}"
+        caption += "" if path == OTHER_NODE else f", {path}"
+        drawings += [_figure(caption, drawing)] if drawing else []
+    return drawings
+
+
+def _heading(level: int, words: str, anchor: str = "") -> str:
+    mark = f' id="{anchor}"' if anchor else ""
+    return f"<h{level}{mark}>{escape(words)}</h{level}>"
+
+
+def _anchor(summary: Summary, measure: str) -> str:
+    return f"{summary.run.environment}-{measure}"
+
+
+def _contents(summed: Sequence[Summary]) -> str:
+    """Links to each measure of each environment."""
+    parts = []
+    for summary in summed:
+        links = [
+            f'<li><a href="#{_anchor(summary, measure)}">{escape(MEASURES[measure].title)}</a></li>'
+            for measure in summary.rows
+        ]
+        name = escape(ENVIRONMENTS.get(summary.run.environment, summary.run.environment))
+        parts.append(
+            f"<details><summary>{name}: {len(links)} measures</summary><ul>{''.join(links)}</ul></details>"
+        )
+    return f'<nav aria-label="Measures">{"".join(parts)}</nav>'
 
 
 def environment(run: Run) -> dict[str, str]:
     """Facts of the environment, the method's numbers and the prober's own cost, as text."""
     method = ", ".join(f"{name} {_plain(value)}" for name, value in run.method.items())
-    cost = ", ".join(f"{name} {micros(value)} µs" for name, value in run.overhead.items())
+    of = unit(run.environment)
+    cost = ", ".join(f"{name} {of.shown(value)} {of.name}" for name, value in run.overhead.items())
     return {**run.facts, "sampling": method, **({"prober's own cost": cost} if cost else {})}
 
 
@@ -140,9 +183,8 @@ def markdown(summed: Sequence[Summary], taken: str) -> str:
     for summary in summed:
         parts.append(f"## {summary.title}")
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(summary)))
-        parts += [tables.to_markdown(tables.latency(summary, measure)) for measure in summary.rows]
-        if summary.run.programming:
-            parts.append(tables.to_markdown(tables.programming(summary.run)))
+        parts.append(tables.to_markdown(tables.overview(summary)))
+        parts += [tables.to_markdown(tables.figures(summary, measure)) for measure in summary.rows]
         parts.append(
             "\n".join(f"- {name}: {fact}" for name, fact in environment(summary.run).items() if fact)
         )
@@ -156,13 +198,13 @@ def markdown(summed: Sequence[Summary], taken: str) -> str:
 
 
 def terminal(summed: Sequence[Summary]) -> str:
-    """The tables in brief and the sentences, for the end of a run."""
+    """The overview, the latencies and the sentences, for the end of a run."""
     parts = []
     for summary in summed:
         parts.append(f"== {summary.title} ==")
-        parts += [tables.to_text(tables.latency(summary, measure, brief=True)) for measure in summary.rows]
-        if summary.run.programming:
-            parts.append(tables.to_text(tables.programming(summary.run)))
+        shown = [measure for measure in summary.rows if measure in IN_TERMINAL or len(summary.rows) < FEW]
+        parts += [tables.to_text(tables.figures(summary, measure, brief=True)) for measure in shown]
+        parts.append(tables.to_text(tables.overview(summary)))
         parts.append("\n".join(f"* {sentence}" for sentence in sentences(summary)))
     return "\n\n".join(parts)
 
@@ -176,12 +218,11 @@ def write(directory: Path, summed: Sequence[Summary], taken: str) -> list[Path]:
 
 
 def figures(summed: Sequence[Summary]) -> dict[str, Any]:
-    """All rows as data, by environment and measure; times in µs."""
+    """All rows as data, by environment and measure; each in its measure's unit."""
     return {
         summary.run.environment: {
             "environment": environment(summary.run),
             "measures": {name: [asdict(row) for row in rows] for name, rows in summary.rows.items()},
-            "programming": [asdict(step) for step in summary.run.programming],
         }
         for summary in summed
     }
@@ -190,7 +231,7 @@ def figures(summed: Sequence[Summary]) -> dict[str, Any]:
 def svg(summed: Sequence[Summary]) -> str:
     """One picture by itself, for a README: the two main measures against Services, a row an environment."""
     step_x, step_y = plots.WIDTH + 10, plots.HEIGHT + 62
-    drawings = []
+    drawings: list[str] = []
     for row, summary in enumerate(summed):
         shown = [measure for measure in (FIRST_PACKET.name, KEEP_ALIVE.name) if measure in summary.rows]
         for column, measure in enumerate(shown):
@@ -198,7 +239,11 @@ def svg(summed: Sequence[Summary]) -> str:
                 element(
                     "g",
                     text(MEASURES[measure].title + ", median", plots.LEFT, 22, "strong"),
-                    element("g", *plots.growth_parts(summary, measure), transform="translate(0,32)"),
+                    element(
+                        "g",
+                        *plots.growth_parts(summary, measure, plots.slices(summary, measure)[0][1]),
+                        transform="translate(0,32)",
+                    ),
                     transform=f"translate({column * step_x},{row * step_y})",
                 )
             )

@@ -1,61 +1,59 @@
-"""Sampling: rounds over all columns in random order, so that what the machine does hits all alike."""
+"""Sampling: rounds over all seats in random order, so that what the machine does hits all alike."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from testbed.bench.measures import (
-    ANSWERED_BY_PROXY,
-    FIRST_BYTE,
-    FIRST_PACKET,
-    KEEP_ALIVE,
-    MEASURES,
-    POSITIONS,
-    Plan,
-    count_of,
-)
-from testbed.bench.prober import Address, ProbeError
+from testbed.bench.measures import MEASURES, POSITIONS, count_of
+from testbed.bench.plan import Profile
 from testbed.bench.record import Cell
+from testbed.bench.statistics import median, warm_up
+from testbed.bench.taking import Sample, Seat, Taking
 from testbed.errors import TestbedError
 
 MOST_LOST = 0.05
-"""Share of probes without an answer above which there is no point in a latency."""
-
-
-class Prober(Protocol):
-    """The two things that are timed, done from one client. Both give µs, see `testbed.bench.prober`."""
-
-    def new_connections(self, targets: list[Address]) -> list[tuple[float, float] | str]: ...
-
-    def open_connection(self, target: Address, requests: int) -> list[float]: ...
-
-
-@dataclass(frozen=True)
-class Column:
-    """One mode: where its client probes from, and the targets by their position in the list of Services."""
-
-    mode: str
-    prober: Prober
-    targets: Mapping[str, Address]
+"""Share of probes without an answer above which there is no point in a figure."""
 
 
 @dataclass
 class _Samples:
     lost: int = 0
+    why: str = ""
     values: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     positions: list[str] = field(default_factory=list)
 
-    def add(self, value: float | str, block: int, position: str) -> None:
-        if isinstance(value, str):
+    def add(self, sample: Sample, block: int) -> None:
+        if isinstance(sample.value, str):
             self.lost += 1
+            self.why = sample.value
             return
-        self.values.append(round(value, 3))
+        self.values.append(float(f"{sample.value:.9g}"))
         self.blocks.append(block)
-        self.positions.append(position)
+        self.positions.append(sample.position)
+
+    def since(self, block: int) -> _Samples:
+        """Without the rounds before `block`."""
+        keep = [i for i, own in enumerate(self.blocks) if own >= block]
+        return _Samples(
+            self.lost,
+            self.why,
+            [self.values[i] for i in keep],
+            [self.blocks[i] for i in keep],
+            [self.positions[i] for i in keep],
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where on the axes samples are taken."""
+
+    environment: str
+    services: int
+    endpoints: int
 
 
 def spread(services: int) -> dict[str, int]:
@@ -65,80 +63,81 @@ def spread(services: int) -> dict[str, int]:
     return dict(zip(POSITIONS, (0, services // 2, services - 1), strict=True))
 
 
-def rounds(count: int, columns: Sequence[Column], source: random.Random) -> Iterator[list[Column]]:
-    """`count` random orders of the columns."""
+def rounds(count: int, seats: Sequence[Seat], source: random.Random) -> Iterator[list[Seat]]:
+    """`count` random orders of the seats."""
     for _ in range(count):
-        order = list(columns)
+        order = list(seats)
         source.shuffle(order)
         yield order
 
 
 def sample(
-    environment: str,
-    services: int,
-    columns: Sequence[Column],
-    plan: Plan,
+    point: Point,
+    taking: Taking,
+    seats: Sequence[Seat],
+    profile: Profile,
+    seed: int,
     after_round: Callable[[], None] = lambda: None,
     lost: Callable[[str], None] = lambda _: None,
 ) -> list[Cell]:
-    """All cells for one number of Services. A first round is thrown away (caches, ARP)."""
-    source = random.Random(plan.seed * 1_000_003 + services)
-    taken: dict[tuple[str, str], _Samples] = {}
-    for block, order in enumerate(rounds(plan.blocks + 1, columns, source), start=-1):
-        for column in order:
-            for measure, position, value in _probe(column, plan.samples, source):
+    """The cells that a taking gives at a point. What was warm-up is found and thrown away."""
+    source = random.Random(f"{seed} {point.services} {point.endpoints} {sorted(taking.names())}")
+    taken: dict[tuple[str, str, str], _Samples] = defaultdict(_Samples)
+    able = [seat for seat in seats if taking.visits(seat)]
+    orders = rounds(taking.rounds(profile) + taking.warm_up, able, source)
+    for block, order in enumerate(orders, start=-taking.warm_up):
+        for seat in order:
+            for one in taking.visit(seat, profile, source):
                 if block >= 0:
-                    taken.setdefault((measure, column.mode), _Samples()).add(value, block, position)
-                if isinstance(value, str):
-                    lost(f"{column.mode}, {count_of(services)}, {MEASURES[measure].title}: {value}")
+                    taken[one.measure.name, seat.path, seat.name].add(one, block)
+                if isinstance(one.value, str):
+                    lost(f"{seat.name}, {count_of(point.services)}, {one.measure.title}: {one.value}")
         after_round()
-    cells = []
-    for kind in (FIRST_PACKET, FIRST_BYTE, KEEP_ALIVE):
-        for column in columns:
-            own = taken[kind.name, column.mode]
-            tried = own.lost + len(own.values)
-            if own.lost > MOST_LOST * tried:
-                raise TestbedError(
-                    f"{column.mode}, {count_of(services)}: {own.lost} of {tried} probes got no answer; "
-                    "that is a fault, not a latency"
-                )
-            cells.append(
-                Cell(
-                    environment,
-                    kind.name,
-                    services,
-                    column.mode,
-                    tuple(own.values),
-                    tuple(own.blocks),
-                    tuple(own.positions),
-                    own.lost,
-                )
-            )
-    return cells
+    warm = found_warm_up(list(taken.values()))
+    return [
+        _cell(point, *key, samples.since(warm))
+        for key, samples in sorted(taken.items(), key=lambda item: _order(item[0], taking, able))
+    ]
 
 
-def _probe(column: Column, count: int, source: random.Random) -> Iterator[tuple[str, str, float | str]]:
-    """(measure, position, µs or why there are none) of `count` new connections, spread over the targets in
-    random order, and of `count` requests on open ones."""
-    names = list(column.targets)
-    positions = [names[i % len(names)] for i in range(count)]
-    source.shuffle(positions)
-    samples = column.prober.new_connections([column.targets[position] for position in positions])
-    for position, timed in zip(positions, samples, strict=True):
-        if isinstance(timed, str):
-            yield FIRST_PACKET.name, position, timed
-            yield FIRST_BYTE.name, position, timed
+def _order(key: tuple[str, str, str], taking: Taking, seats: Sequence[Seat]) -> tuple[int, int]:
+    names = [measure.name for measure in taking.measures]
+    places = [(seat.path, seat.name) for seat in seats]
+    return names.index(key[0]), places.index(key[1:])
+
+
+def found_warm_up(samples: Sequence[_Samples]) -> int:
+    """The first round that belongs to the steady state of all: by the mean of their rounds' medians."""
+    series: dict[int, list[float]] = defaultdict(list)
+    for own in samples:
+        if not own.values or not (middle := median(own.values)):
             continue
-        connect, first_byte = timed
-        answered = first_byte if column.mode in ANSWERED_BY_PROXY else connect
-        yield FIRST_PACKET.name, position, answered
-        yield FIRST_BYTE.name, position, first_byte
-    for position in names:
-        asked = positions.count(position)
-        values: Sequence[float | str]
-        try:
-            values = column.prober.open_connection(column.targets[position], asked)
-        except ProbeError as error:
-            values = [str(error)] * asked
-        for value in values:
-            yield KEEP_ALIVE.name, position, value
+        by_block: dict[int, list[float]] = defaultdict(list)
+        for value, block in zip(own.values, own.blocks, strict=True):
+            by_block[block].append(value)
+        for block, values in by_block.items():
+            series[block].append(median(values) / middle)
+    blocks = sorted(series)
+    start = warm_up([sum(series[block]) / len(series[block]) for block in blocks])
+    return blocks[start] if blocks else 0
+
+
+def _cell(point: Point, measure: str, path: str, column: str, samples: _Samples) -> Cell:
+    tried = samples.lost + len(samples.values)
+    if samples.lost > MOST_LOST * tried:
+        raise TestbedError(
+            f"{column}, {count_of(point.services)}, {MEASURES[measure].title}: {samples.lost} of {tried} "
+            f"tries failed; that is a fault, not a figure: {samples.why}"
+        )
+    return Cell(
+        point.environment,
+        measure,
+        point.services,
+        column,
+        tuple(samples.values),
+        tuple(samples.blocks),
+        tuple(samples.positions),
+        samples.lost,
+        point.endpoints,
+        path,
+    )

@@ -13,7 +13,7 @@ import pytest_benchmark
 from pytest_benchmark import stats as pytest_stats
 
 from testbed.bench import report
-from testbed.bench.measures import MEASURES
+from testbed.bench.plan import OTHER_NODE
 from testbed.bench.record import Cell, Run, extra_info, load_results
 
 _STATS: Any = pytest_stats.Stats
@@ -40,18 +40,27 @@ def save(directory: Path, runs: Sequence[Run]) -> str:
     return report.terminal(summed)
 
 
+def identity(cell: Cell) -> str:
+    """`first-packet-native-1000-iptables`, as benchmarks/ calls the same; axes at rest do not stand in it."""
+    more = [f"{cell.endpoints}ep"] if cell.endpoints > 1 else []
+    more += [cell.path] if cell.path != OTHER_NODE else []
+    return "-".join([cell.measure, cell.environment, str(cell.services), *more, cell.mode])
+
+
 def _benchmark(cell: Cell) -> dict[str, Any]:
     """One cell as pytest-benchmark's plugin would have written it."""
     stats: Any = _STATS()
     for sample in cell.samples:
-        stats.update(sample / 1e6)
-    name = f"test_{cell.measure.replace('-', '_')}[{cell.environment}-{cell.services}-{cell.mode}]"
+        stats.update(cell.of.unit.seconds(sample))
+    param = identity(cell)
+    name = f"test[{param}]"
+    axes = ("measure", "environment", "services", "endpoints", "path", "mode")
     return {
-        "group": f"{cell.environment}: {MEASURES[cell.measure].title}, Services {cell.services:6,}",
+        "group": f"{cell.environment}: {cell.of.title}, Services {cell.services:6,}",
         "name": name,
-        "fullname": f"benchmarks/test_{cell.measure.replace('-', '_')}.py::{name}",
-        "params": {"environment": cell.environment, "services": cell.services, "mode": cell.mode},
-        "param": f"{cell.environment}-{cell.services}-{cell.mode}",
+        "fullname": f"benchmarks/test_comparison.py::{name}",
+        "params": {axis: getattr(cell, axis) for axis in axes},
+        "param": param,
         "extra_info": extra_info(cell),
         "options": {"disable_gc": True, "timer": "instructions", "min_rounds": len(cell.samples)},
         "stats": {**stats.as_dict(), "data": stats.data, "iterations": 1},

@@ -1,102 +1,215 @@
-"""The cluster of a run: a node for each mode, backends on their own node, Services that grow in number."""
+"""The stage of a run: a site with its Pods Ready, places to measure from, Services that grow in number."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.bench import objects
-from testbed.bench.measures import DIRECT
-from testbed.bench.record import Programming
+from testbed.bench.columns import DIRECT, Column
+from testbed.bench.place import Place, Site
+from testbed.bench.plan import OTHER_NODE, OUTSIDE, SAME_NODE
+from testbed.bench.prober import Address
 from testbed.bench.waiting import first_answer
 from testbed.client import Client
 from testbed.errors import TestbedError
-from testbed.kernel.netns import Worker
-from testbed.lab.bringup import bring_up
-from testbed.lab.cluster import Cluster
-from testbed.lab.machine import Machine
-from testbed.model.resources import ENDPOINT_SLICES, PODS, SERVICES
-from testbed.model.topology import CONTROL_PLANE, ClusterSpec, NodeWish
-from testbed.model.topology import plan as lay_out
+from testbed.model.resources import CONFIG_MAPS, ENDPOINT_SLICES, PODS, SERVICES
+from testbed.model.topology import CLIENT, CONTROL_PLANE
 
-CLUSTER = "bench"
 BACKENDS = 2
+FIRST_SPARE = 10
+"""Where in the backends' Pod range the addresses begin that endpoints beyond the Pods' own have."""
+
 IN_FLIGHT = 16
 """API requests under way at once."""
 
-DEADLINE = 300.0
+DEADLINE = 600.0
 """Seconds that Pods have to become Ready, and a new Service to answer."""
 
 PODS_POLL = 0.2
-API_WRITES = "API writes"
-"""The column of the programming table that says when the last write was acknowledged."""
+TOOLS, CHANGING, NODE_PORT = "z-tools", "z-changing", "z-node-port"
+"""Services beside those that are counted; they stand behind them in every list."""
+
+
+def near(column: str) -> str:
+    """The Service whose endpoint is on the column's own node."""
+    return f"z-near-{column}"
 
 
 @dataclass
-class Lab:
-    """The cluster of a run: a prober in each client Pod, the backends, the Services made so far."""
+class Stage:
+    """What the measures work on. `places`: by (column, path); `services`: others, by name."""
 
-    cluster: Cluster
-    workers: dict[str, Worker] = field(default_factory=dict)
-    backends: list[tuple[str, str]] = field(default_factory=list)
+    site: Site
+    columns: tuple[Column, ...]
+    endpoints: int
+    places: dict[tuple[str, str], Place] = field(default_factory=dict)
+    pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    server: Place | None = None
     addresses: list[str] = field(default_factory=list)
     """ClusterIPs by index of the Service."""
+    services: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def pod_address(self, name: str) -> str:
+        return str(self.pods[name]["status"]["podIP"])
+
+    @property
+    def backends(self) -> list[tuple[str, str]]:
+        """(address, node) of all that an endpoint may be: the Pods, then spare addresses of theirs."""
+        own = [(self.pod_address(f"nginx-{i}"), objects.SERVER_NODE) for i in range(BACKENDS)]
+        prefix = own[0][0].rpartition(".")[0]
+        spare = [
+            (f"{prefix}.{FIRST_SPARE + i}", objects.SERVER_NODE) for i in range(self.endpoints - BACKENDS)
+        ]
+        return own + spare
+
+    def node_address(self, node: str) -> str:
+        return str(next(one for one in self.site.spec.nodes if one.name == node).address)
+
+    def targets(self, column: Column | None, path: str, places: dict[str, int]) -> dict[str, Address]:
+        """Where a column probes, by position in the list of Services; None is direct."""
+        if column is None:
+            address = {
+                OTHER_NODE: lambda: self.pod_address("nginx-0"),
+                SAME_NODE: lambda: self.pod_address(near(DIRECT)),
+                OUTSIDE: lambda: self.node_address(objects.SERVER_NODE),
+            }[path]()
+            return {"only": (address, objects.PORT)}
+        if path == SAME_NODE:
+            return {"only": (self.cluster_ip(near(column.name)), objects.PORT)}
+        if path == OUTSIDE:
+            port = self.services[NODE_PORT]["spec"]["ports"][0]["nodePort"]
+            return {"only": (self.node_address(column.name), port)}
+        order = in_order(self.addresses, self.listed(column))
+        return {position: (order[index], objects.PORT) for position, index in places.items()}
+
+    def cluster_ip(self, service: str) -> str:
+        return str(self.services[service]["spec"]["clusterIP"])
+
+    def listed(self, column: Column) -> list[str]:
+        """The ClusterIPs as the kernel walks them, in chain KUBE-SERVICES. [] where there is no list."""
+        if column.mode != "iptables":
+            return []
+        rules = self.site.run(column.name, ["iptables", "-w", "-t", "nat", "-S", "KUBE-SERVICES"])
+        return re.findall(r"^-A KUBE-SERVICES .*-d ([0-9.]+)(?:/32)? ", rules, re.MULTILINE)
 
 
-def node_of(column: str) -> str:
+def in_order(addresses: Sequence[str], rules: Sequence[str]) -> list[str]:
+    """`addresses` as the rules list them; by name where a mode has no list (a hash has no first and last)."""
+    place = {address: number for number, address in reversed(list(enumerate(rules)))}
+    return sorted(addresses, key=place.__getitem__) if place else list(addresses)
+
+
+@contextlib.contextmanager
+def staged(
+    site: Site,
+    columns: Sequence[Column],
+    endpoints: int,
+    paths: Sequence[str],
+    beside: Sequence[str],
+    say: Callable[[str], None],
+) -> Iterator[Stage]:
+    """The stage on a site: Pods Ready, a place for each column and path. `beside`: of TOOLS, CHANGING."""
+    stage = Stage(site, tuple(columns), endpoints)
+    say("Pods: backends, and a client on each node")
+    asyncio.run(_set_up(stage, paths, beside))
+    with contextlib.ExitStack() as stack:
+        outside = stack.enter_context(site.node(CLIENT)) if OUTSIDE in paths else None
+        for name in (DIRECT, *(column.name for column in columns)):
+            inside = stack.enter_context(site.pod(stage.pods[f"client-{name}"]))
+            inside.call(make_room)
+            for path in paths:
+                stage.places[name, path] = inside if path != OUTSIDE or outside is None else outside
+        for number in range(BACKENDS):
+            backend = stack.enter_context(site.pod(stage.pods[f"nginx-{number}"]))
+            backend.call(add_addresses, [a for a, _ in stage.backends[BACKENDS + number :: BACKENDS]])
+        if TOOLS in beside:
+            stage.server = stack.enter_context(site.pod(stage.pods["tools"]))
+        for column in columns:
+            stack.enter_context(site.node(column.name)).call(forget_soon)
+        yield stage
+
+
+def make_room() -> None:
+    """A client may use nearly all ports, and one in TIME_WAIT again after a second (ip-sysctl)."""
+    _put({"net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1"})
+
+
+def forget_soon() -> None:
+    """A node forgets ended connections after a second, lest a burst measures a full conntrack table."""
+    names = ("time_wait", "close", "last_ack", "fin_wait")
+    _put({f"net/netfilter/nf_conntrack_tcp_timeout_{name}": "1" for name in names})
+
+
+def _put(values: dict[str, str]) -> None:
+    for name, value in values.items():
+        with contextlib.suppress(FileNotFoundError, PermissionError), open(f"/proc/sys/{name}", "w") as file:
+            file.write(value)
+
+
+def add_addresses(addresses: Sequence[str]) -> None:
+    """More addresses for this Pod."""
+    lines = "".join(f"addr replace {address}/32 dev eth0\n" for address in addresses)
+    subprocess.run(["ip", "-batch", "-"], input=lines, text=True, check=True)
+
+
+async def _set_up(stage: Stage, paths: Sequence[str], beside: Sequence[str]) -> None:
+    """Create all Pods, wait until they are Ready, then the Services beside those that are counted."""
+    names = (DIRECT, *(column.name for column in stage.columns))
+    wanted = [objects.pod(f"nginx-{i}", objects.SERVER_NODE, "nginx") for i in range(BACKENDS)]
+    wanted += [objects.pod(f"client-{name}", _node(name), "testbed/echo") for name in names]
+    if TOOLS in beside:
+        wanted.append(objects.pod("tools", objects.SERVER_NODE, "testbed/echo"))
+    if SAME_NODE in paths:
+        wanted += [objects.pod(near(name), _node(name), "nginx") for name in names]
+    if OUTSIDE in paths:
+        wanted.append(objects.pod("nginx-host", objects.SERVER_NODE, "nginx", host_network=True))
+    async with Client.from_kubeconfig(stage.site.kubeconfig) as client:
+        await client.create(CONFIG_MAPS, objects.config_map())
+        for pod in wanted:
+            await client.create(PODS, pod)
+        stage.pods = await _ready_pods(client, [pod["metadata"]["name"] for pod in wanted])
+        if TOOLS in beside:
+            await _beside(client, stage, TOOLS, [(stage.pod_address("tools"), objects.SERVER_NODE)])
+        if CHANGING in beside:
+            await _beside(client, stage, CHANGING, [])
+        if OUTSIDE in paths:
+            await _beside(client, stage, NODE_PORT, stage.backends[:1])
+        if SAME_NODE in paths:
+            for column in stage.columns:
+                address = stage.pod_address(near(column.name))
+                await _beside(client, stage, near(column.name), [(address, column.name)])
+
+
+async def _beside(client: Client, stage: Stage, name: str, backends: list[tuple[str, str]]) -> None:
+    ports = objects.TOOLS if name == TOOLS else objects.HTTP
+    kind = "NodePort" if name == NODE_PORT else "ClusterIP"
+    stage.services[name] = await client.create(SERVICES, objects.service(name, ports, kind))
+    await client.create(ENDPOINT_SLICES, objects.slice_(name, backends, ports))
+
+
+def _node(column: str) -> str:
     """The node that a column's client is on. Direct probes from the one node that has no proxy."""
     return CONTROL_PLANE if column == DIRECT else column
 
 
-def cluster_spec(modes: Sequence[str]) -> ClusterSpec:
-    """A node for each mode, named as it; one for the backends; the control plane has no proxy."""
-    wishes = [NodeWish(mode, mode) for mode in modes] + [NodeWish(objects.SERVER_NODE, "none")]
-    return lay_out(ClusterSpec(name=CLUSTER, proxy_mode="none"), tuple(wishes))
-
-
-@contextlib.contextmanager
-def stage(modes: Sequence[str], say: Callable[[str], None]) -> Iterator[Lab]:
-    """A cluster with its Pods Ready and a worker in each client. It is gone at exit, whatever happens."""
-    cluster = bring_up(cluster_spec(modes), progress=say)
-    with contextlib.ExitStack() as stack:
-        stack.callback(cluster.state.destroy)
-        lab = Lab(cluster)
-        say("Pods: backends, and a client on each node")
-        pods = asyncio.run(_pods(lab, (DIRECT, *modes)))
-        for column in (DIRECT, *modes):
-            machine = cluster.machine(node_of(column))
-            lab.workers[column] = stack.enter_context(Worker(machine.pod_netns(pods[f"client-{column}"])))
-        lab.backends = [(pods[f"nginx-{i}"]["status"]["podIP"], objects.SERVER_NODE) for i in range(BACKENDS)]
-        yield lab
-
-
-async def _pods(lab: Lab, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Create backends and clients and wait until all are Ready; by name."""
-    wanted = [objects.pod(f"nginx-{i}", objects.SERVER_NODE, "nginx") for i in range(BACKENDS)]
-    wanted += [objects.pod(f"client-{column}", node_of(column), "testbed/echo") for column in columns]
-    async with Client.from_kubeconfig(lab.cluster.kubeconfig) as client:
-        for pod in wanted:
-            await client.create(PODS, pod)
-        end = time.monotonic() + DEADLINE
-        while True:
-            found = {
-                pod["metadata"]["name"]: pod for pod in (await client.list(PODS, objects.NAMESPACE)).items
-            }
-            waiting = [
-                pod["metadata"]["name"]
-                for pod in wanted
-                if not _ready(found.get(pod["metadata"]["name"], {}))
-            ]
-            if not waiting:
-                return found
-            if time.monotonic() > end:
-                raise TestbedError(f"Pods not Ready after {DEADLINE:g} s: {', '.join(waiting)}")
-            await asyncio.sleep(PODS_POLL)
+async def _ready_pods(client: Client, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    end = time.monotonic() + DEADLINE
+    while True:
+        listing = await client.list(PODS, objects.NAMESPACE)
+        found = {pod["metadata"]["name"]: pod for pod in listing.items}
+        waiting = [name for name in wanted if not _ready(found.get(name, {}))]
+        if not waiting:
+            return found
+        if time.monotonic() > end:
+            raise TestbedError(f"Pods not Ready after {DEADLINE:g} s: {', '.join(waiting)}")
+        await asyncio.sleep(PODS_POLL)
 
 
 def _ready(pod: dict[str, Any]) -> bool:
@@ -104,41 +217,37 @@ def _ready(pod: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-async def grow(lab: Lab, modes: Sequence[str], size: int) -> list[Programming]:
-    """Write Services up to `size`, many in flight, and time until the last of them answers in each mode."""
-    indexes = range(len(lab.addresses), size)
+async def grow(stage: Stage, size: int) -> dict[str, float]:
+    """Write Services up to `size`, many in flight: column → seconds until the last of them answers there.
+
+    Direct's are the seconds until the last write was acknowledged: no proxy is in them.
+    """
+    indexes = range(len(stage.addresses), size)
     start = time.perf_counter()
-    async with Client.from_kubeconfig(lab.cluster.kubeconfig) as client:
+    async with Client.from_kubeconfig(stage.site.kubeconfig) as client:
         gate = asyncio.Semaphore(IN_FLIGHT)
 
         async def write(index: int) -> str:
             async with gate:
-                made = await client.create(SERVICES, objects.service(index))
-                await client.create(ENDPOINT_SLICES, objects.slice_(index, lab.backends))
+                name = objects.service_name(index)
+                made = await client.create(SERVICES, objects.service(name))
+                backends = objects.shared(stage.backends, index, stage.endpoints)
+                await client.create(ENDPOINT_SLICES, objects.slice_(name, backends))
                 return str(made["spec"]["clusterIP"])
 
-        lab.addresses += await asyncio.gather(*(write(index) for index in indexes))
-    steps = [Programming(size, len(indexes), API_WRITES, time.perf_counter() - start)]
-    target = (lab.addresses[-1], objects.PORT)
-    waits = {mode: lab.workers[mode].start(first_answer, target, DEADLINE) for mode in modes}
-    for mode, wait in waits.items():
+        stage.addresses += await asyncio.gather(*(write(index) for index in indexes))
+    took = {DIRECT: time.perf_counter() - start}
+    target = (stage.addresses[-1], objects.PORT)
+    waits = {
+        column.name: stage.places[column.name, OTHER_NODE].start(first_answer, target, DEADLINE)
+        for column in stage.columns
+    }
+    for name, wait in waits.items():
         answered = wait.result(DEADLINE + 30)
         if answered is None:
             raise TestbedError(
-                f"{mode}: Service {len(lab.addresses)} of {size} does not answer after {DEADLINE:g} s; "
-                f"its node's log says why: {lab.cluster.state.path}/logs/{mode}/kube-proxy.log"
+                f"{name}: Service {len(stage.addresses)} of {size} does not answer after {DEADLINE:g} s; "
+                f"the log /var/log/kube-proxy.log of node {name} says why"
             )
-        steps.append(Programming(size, len(indexes), mode, answered - start))
-    return steps
-
-
-def listed(machine: Machine) -> list[str]:
-    """The ClusterIPs in the order in which the kernel walks them: the rules of chain KUBE-SERVICES."""
-    rules = machine.run(["iptables", "-w", "-t", "nat", "-S", "KUBE-SERVICES"]).stdout
-    return re.findall(r"^-A KUBE-SERVICES .*-d ([0-9.]+)(?:/32)? ", rules, re.MULTILINE)
-
-
-def in_order(addresses: Sequence[str], rules: Sequence[str]) -> list[str]:
-    """`addresses` as the rules list them; by name where a mode has no list (a hash has no first and last)."""
-    place = {address: number for number, address in reversed(list(enumerate(rules)))}
-    return sorted(addresses, key=place.__getitem__) if place else list(addresses)
+        took[name] = answered - start
+    return took

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ SEED = 20260101
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+FEWEST = 10
+"""Values that a series needs for its course to be judged."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,12 @@ class Interval:
 
 
 def enough(count: int, q: float) -> bool:
-    """Whether `count` samples say anything of the `q` quantile: one at least must be expected beyond it."""
+    """Whether `count` samples say anything of the `q` quantile: one at least must be expected beyond it.
+
+    One sample is its own median.
+    """
     tail = min(q, 1 - q)
-    return count > 0 and (tail <= 0 or count * tail >= 1 - 1e-9)
+    return count > 0 and (tail in (0, 0.5) or count * tail >= 1 - 1e-9)
 
 
 def quantile(samples: Sequence[float], q: float) -> float:
@@ -70,6 +76,11 @@ class Resampled:
 
     median: float
     draws: tuple[float, ...]
+
+    @property
+    def positive(self) -> bool:
+        """Whether one can divide by it."""
+        return self.median > 0 and min(self.draws) > 0
 
 
 def resample(
@@ -117,3 +128,54 @@ def ratio(top: Resampled, bottom: Resampled) -> Interval:
 def _interval(estimate: float, draws: Sequence[float]) -> Interval:
     tail = (1 - CONFIDENCE) / 2
     return Interval(estimate, quantile(draws, tail), quantile(draws, 1 - tail))
+
+
+def warm_up(values: Sequence[float]) -> int:
+    """How many values at the begin are not yet the steady state, half of them at most.
+
+    The Marginal Standard Error Rule (White 1997): the truncation that makes the standard error of what is
+    left smallest. Fewer than `FEWEST` values tell nothing, and none is taken away.
+    """
+    count = len(values)
+    if count < FEWEST:
+        return 0
+    best, best_error = 0, float("inf")
+    for start in range(count // 2 + 1):
+        rest = values[start:]
+        mean = sum(rest) / len(rest)
+        error = sum((value - mean) ** 2 for value in rest) / len(rest) ** 2
+        if error < best_error:
+            best, best_error = start, error
+    return best
+
+
+@dataclass(frozen=True)
+class Change:
+    """A point at which a series changes its level: the first index of the new one, and both medians."""
+
+    index: int
+    before: float
+    after: float
+
+
+def change_point(values: Sequence[float], level: float = 0.001) -> Change | None:
+    """Pettitt's test (1979) for one change of level anywhere in a series; None where p is above `level`."""
+    count = len(values)
+    if count < FEWEST:
+        return None
+    signs = [sum((b < a) - (b > a) for b in values) for a in values]
+    rising = list(accumulate(signs))[:-1]
+    index = max(range(len(rising)), key=lambda i: abs(rising[i]))
+    p = 2 * math.exp(-6 * rising[index] ** 2 / (count**3 + count**2))
+    if p > level:
+        return None
+    return Change(index + 1, median(values[: index + 1]), median(values[index + 1 :]))
+
+
+def outliers(samples: Sequence[float]) -> int:
+    """How many samples are far out: more than three interquartile ranges beyond a quartile (Tukey 1977)."""
+    if not enough(len(samples), 0.25):
+        return 0
+    low, high = quantile(samples, 0.25), quantile(samples, 0.75)
+    reach = 3 * (high - low)
+    return sum(not low - reach <= value <= high + reach for value in samples)

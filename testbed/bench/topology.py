@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.bench.measures import DIRECT
+from testbed.bench.columns import DIRECT
 from testbed.bench.record import Run
 from testbed.bench.svg import element, text, title
 

@@ -11,13 +11,29 @@ from collections.abc import Iterable
 from testbed.bench.prober import REQUEST, RESET_ON_CLOSE, Address
 
 EVERY = 0.03
-"""Seconds from one try to the next: what the answer is good to."""
+"""Seconds from one try to the next, unless told otherwise: what the answer is good to."""
 
 PATIENCE = 3.0
 """Seconds that one try lives: longer than the answer takes on a loaded machine."""
 
 
-def first_answer(target: Address, deadline: float) -> float | None:
+def first_refusal(target: Address, deadline: float) -> float | None:
+    """time.perf_counter() when `target` answers no more; None when it still did after `deadline` s."""
+    end = time.perf_counter() + deadline
+    while time.perf_counter() < end:
+        try:
+            with socket.create_connection(target, timeout=0.5) as attempt:
+                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                attempt.sendall(REQUEST)
+                if not attempt.recv(64):
+                    return time.perf_counter()
+        except OSError:
+            return time.perf_counter()
+        time.sleep(EVERY)
+    return None
+
+
+def first_answer(target: Address, deadline: float, every: float = EVERY) -> float | None:
     """time.perf_counter() of the first HTTP 200 from `target`; None when there was none for `deadline` s."""
     end = time.perf_counter() + deadline
     with contextlib.ExitStack() as stack:
@@ -27,7 +43,7 @@ def first_answer(target: Address, deadline: float) -> float | None:
         following = 0.0
         while (now := time.perf_counter()) < end:
             if now >= following:
-                following = now + EVERY
+                following = now + every
                 tries[_try(target, selector)] = now
             failed = [attempt for attempt, since in tries.items() if now - since > PATIENCE]
             for key, events in selector.select(max(0.0, following - time.perf_counter())):

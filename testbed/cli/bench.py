@@ -1,104 +1,193 @@
-"""Measure and compare proxy modes: first-packet latency and requests on open connections, at growing size.
+"""Measure and compare proxy modes, or proxies of your own, at growing numbers of Services.
 
 Runs the benchmarks of the checkout under pytest-benchmark and leaves results.json, report.html and report.md.
-A mode that the running kernel cannot do moves the comparison into a small VM by itself.
+A mode that the running kernel cannot do moves the comparison into a small VM by itself. Ctrl-C keeps what was
+measured; --resume goes on from there.
 
 --clock instructions counts the instructions of a first packet in a small VM instead of timing it: figures
 that repeat to half a percent on any machine, however busy. It knows iptables (both variants, iptables-legacy
 and iptables-nft), ipvs and nftables.
 
     testbed bench
+    testbed bench -k first-packet --modes iptables-legacy,iptables-nft,nftables
     testbed bench --clock instructions --services 1,1000,10000 -o results/counted
-    testbed bench --modes iptables,userspace --services 1,1000,5000 -o results/big
+    testbed bench --profile standard --paths other-node,outside --endpoints 1,10
+    testbed bench --proxy kp='/path/kube-proxy --kubeconfig {kubeconfig} --hostname-override {node}'
+    testbed bench --self-test
+    testbed bench --repeat results/monday -o results/tuesday
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from testbed.errors import TestbedError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--modes", metavar="M,…", help="default: iptables,ipvs,userspace; counted: all but userspace"
+    add = parser.add_argument
+    add(
+        "--modes", metavar="M,…", help="default: iptables,ipvs,nftables,userspace; counted: all but userspace"
     )
-    parser.add_argument("--services", metavar="N,…", help="default: 1,100,1000; counted: 1,1000,10000")
-    parser.add_argument(
+    add(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="NAME=CMD",
+        help="a column more: nodes run this command; {kubeconfig}, {node} are filled in",
+    )
+    add("--services", metavar="N,…", help="default: the profile's; counted: 1,1000,10000")
+    add("--endpoints", metavar="N,…", help="endpoints of each Service; default: 1")
+    add("--paths", metavar="P,…", help="other-node (default), same-node, outside")
+    add("-k", dest="measure", default="", metavar="EXPR", help="only measures that match, as pytest's -k")
+    add(
+        "--profile",
+        choices=("quick", "standard", "full"),
+        default="quick",
+        help="how much of everything; default: %(default)s",
+    )
+    add(
         "--clock",
         choices=("wall", "instructions"),
         default="wall",
         help="what a figure counts; default: %(default)s",
     )
-    parser.add_argument(
-        "--env", choices=("auto", "native", "vm"), default="auto", help="default: %(default)s"
+    add("--env", choices=("auto", "native", "vm"), default="auto", help="default: %(default)s")
+    add("-o", dest="output", type=Path, metavar="DIR", help="default: results/latest or results/instructions")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--repeat", type=Path, metavar="RESULT", help="the same again as these results say")
+    again.add_argument("--resume", action="store_true", help="go on where the run into this DIR stopped")
+    again.add_argument(
+        "--self-test", action="store_true", help="A against A must differ by nothing, A against A + 2 %% must"
     )
-    parser.add_argument(
-        "-o", dest="output", type=Path, metavar="DIR", help="default: results/latest or results/instructions"
-    )
-    # The inner form: measure all modes in this environment, here and now, and leave the record in a file.
-    parser.add_argument("--collect", type=Path, help=argparse.SUPPRESS)
+    # The inner form: do what DIR/plan.json says in this environment, here and now, and leave DIR/run.json.
+    add("--collect", type=Path, metavar="DIR", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
-    from testbed.bench import environments
-    from testbed.bench.measures import MODES, SIZES, Plan, parse_modes, parse_sizes
-
+    if args.collect:
+        return _collect(args.collect)
+    if args.repeat:
+        _as_before(args)
+    if args.self_test:
+        return _self_test(args)
     if args.clock == "instructions":
         return _count(args)
-    args.modes = args.modes or ",".join(MODES)
-    args.services = args.services or ",".join(map(str, SIZES))
-    modes, sizes = parse_modes(args.modes), parse_sizes(args.services)
-    if args.collect:
-        return _collect(Plan(modes, sizes), args.collect)
-    environments.choose(modes, args.env, environments.lacking(modes))
+    return _pytest(args)
+
+
+def _pytest(args: argparse.Namespace) -> int:
+    """Hand over to pytest, after the checks that make one line of what is wrong."""
+    from testbed.bench import environments
+    from testbed.bench.columns import DEFAULT, columns
+    from testbed.bench.plan import PROFILES, parse_endpoints, parse_paths, parse_sizes
+
+    asked = {
+        "--modes": args.modes or ",".join(DEFAULT),
+        "--services": args.services or ",".join(map(str, PROFILES[args.profile].sizes)),
+        "--endpoints": args.endpoints or ",".join(map(str, PROFILES[args.profile].endpoints)),
+        "--paths": args.paths or ",".join(PROFILES[args.profile].paths),
+    }
+    chosen = columns(asked["--modes"], args.proxy)
+    parse_sizes(asked["--services"])
+    parse_endpoints(asked["--endpoints"])
+    parse_paths(asked["--paths"])
+    environments.choose(chosen, args.env, environments.lacking(chosen))
     checkout = Path(__file__).parents[2]
     if not (checkout / "benchmarks/conftest.py").exists():
         raise UsageError(f"no benchmarks/ in {checkout}: run `testbed bench` from a checkout of the project")
-    words = [sys.executable, "-m", "pytest", "benchmarks", f"--modes={args.modes}"]
-    words += [f"--services={args.services}", f"--env={args.env}"]
-    if args.output:
-        words.append(f"--results={args.output.resolve()}")
+    words = [sys.executable, "-m", "pytest", "benchmarks", f"--env={args.env}", f"--profile={args.profile}"]
+    words += [f"{option}={value}" for option, value in asked.items()]
+    words += [f"--proxy={proxy}" for proxy in args.proxy]
+    words += [f"-k={args.measure}"] if args.measure else []
+    words += [f"--results={args.output.resolve()}"] if args.output else []
+    words += ["--resume"] if args.resume else []
     with subprocess.Popen(words, cwd=checkout) as pytest:
         try:
             code = pytest.wait()
         except KeyboardInterrupt:
-            pytest.wait()  # it was interrupted too, and takes its cluster down
+            pytest.wait()  # it was interrupted too, keeps what it has and takes its cluster down
             raise
     if code:
         raise TestbedError(f"the benchmarks failed (pytest ended with {code}); what went wrong is said above")
     return 0
 
 
+def _as_before(args: argparse.Namespace) -> None:
+    """What a results file says that was asked for; it must be possible here too."""
+    from testbed.bench.record import load_results
+    from testbed.bench.units import INSTRUCTIONS
+
+    runs = load_results(args.repeat).runs
+    plans: list[tuple[str, Any]] = [(run.environment, run.plan) for run in runs if run.plan]
+    if not plans:
+        raise UsageError(f"{args.repeat} does not say what was asked for; give results of this version")
+    environment, plan = plans[-1]
+    args.services = ",".join(map(str, plan["sizes"]))
+    if environment == INSTRUCTIONS:
+        args.clock, args.modes = "instructions", ",".join(plan["modes"])
+        return
+    own = [column for column in plan["columns"] if column["command"]]
+    args.proxy = [f"{column['name']}={column['command']}" for column in own]
+    args.modes = ",".join(column["name"] for column in plan["columns"] if not column["command"])
+    args.profile = plan["profile"]
+    args.endpoints, args.paths = ",".join(map(str, plan["endpoints"])), ",".join(plan["paths"])
+    args.measure = args.measure or " or ".join(plan["measures"])
+    args.env = "auto" if len(plans) > 1 else environment
+
+
 def _count(args: argparse.Namespace) -> int:
     from testbed.bench import counted
-    from testbed.bench.measures import parse_sizes
+    from testbed.bench.plan import parse_sizes
     from testbed.bench.saving import save
 
+    for option in ("proxy", "endpoints", "paths", "measure"):
+        if getattr(args, option):
+            raise UsageError(
+                f"--clock instructions has no cluster: leave --{option} out, or use --clock wall"
+            )
     if args.env == "native":
         raise UsageError("--clock instructions counts in a VM: leave --env out, or use --clock wall")
     modes = counted.parse_modes(args.modes) if args.modes else counted.MODES
     sizes = parse_sizes(args.services) if args.services else counted.SIZES
     directory = args.output or Path("results/instructions")
-    run = counted.collect(modes, sizes, lambda said: print(f"bench: {said}", file=sys.stderr, flush=True))
+    run = counted.collect(modes, sizes, _say)
     print(save(directory, [run]))
     print("\n" + "\n".join(str(directory / name) for name in ("report.html", "report.md", "results.json")))
     return 0
 
 
-def _collect(plan: object, file: Path) -> int:
-    from testbed.bench import environments
-    from testbed.bench.collect import collect, quick
-    from testbed.bench.measures import Plan
-    from testbed.bench.record import dump_run
+def _self_test(args: argparse.Namespace) -> int:
+    from testbed.bench import selftest
 
-    assert isinstance(plan, Plan)
+    verdict = selftest.counted(_say) if args.clock == "instructions" else selftest.timed(_say)
+    print("\n".join(verdict.lines))
+    return 0 if verdict.good else 1
+
+
+def _say(said: str) -> None:
+    print(f"bench: {said}", file=sys.stderr, flush=True)
+
+
+def _collect(room: Path) -> int:
+    from testbed.bench.collect import Collector
+    from testbed.bench.plan import Plan
+    from testbed.bench.record import Run, dump_run
+
+    def keep(run: Run) -> None:
+        partial = room / "run.new"
+        partial.write_text(dump_run(run))
+        partial.rename(room / "run.json")
+
     signal.signal(signal.SIGTERM, _interrupt)
-    file.write_text(dump_run(collect(quick(plan, environments.here()))))
+    plan = Plan.from_json(json.loads((room / "plan.json").read_text()))
+    keep(Collector(plan, keep).collect())
     return 0
 
 

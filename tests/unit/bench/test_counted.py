@@ -5,17 +5,20 @@ import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from testbed.bench import compare, counted, report, rules, scene
+from testbed.bench.columns import DIRECT
 from testbed.bench.counted import parse_modes
-from testbed.bench.measures import DIRECT, FIRST_PACKET
+from testbed.bench.measures import FIRST_PACKET
 from testbed.bench.record import Cell, Results, Run, load_results
 from testbed.bench.saving import save
-from testbed.bench.summary import sentences, slope, summarise
-from testbed.bench.tables import latency, to_text
+from testbed.bench.summary import summarise
+from testbed.bench.tables import figures, to_text
 from testbed.bench.units import INSTRUCTIONS
+from testbed.bench.words import sentences, slope
 from testbed.cli.main import main
 from testbed.errors import UsageError
 
@@ -36,7 +39,7 @@ def run(*, more: int = 0) -> Run:
 
 def test_figures_are_instructions_and_say_what_a_service_costs():
     summary = summarise(run())
-    text = to_text(latency(summary, FIRST_PACKET.name))
+    text = to_text(figures(summary, FIRST_PACKET.name))
     assert "median instructions" in text
     assert "89,974 (89,974–89,974)" in text
     assert "µs" not in text
@@ -78,7 +81,7 @@ def test_clocks_are_never_mixed():
         FACTS,
         {},
         {},
-        tuple(Cell("vm", *c.key[1:], c.samples, c.blocks, c.positions) for c in run().cells),
+        tuple(replace(cell, environment="vm") for cell in run().cells),
     )
     with pytest.raises(UsageError, match="measured in instructions, the other in vm"):
         compare.comparable(Results((run(),)), Results((wall,)))
@@ -115,8 +118,8 @@ def test_what_it_cannot_do_is_one_line(words, message, capsys):
 
 
 def test_the_guest_gets_each_modes_own_rules(tmp_path):
-    cells = [(mode, 3) for mode in (DIRECT, *counted.MODES)]
-    task = counted._task(cells, tmp_path)
+    spots = [counted.Spot(mode, mode, 3) for mode in (DIRECT, *counted.MODES)]
+    task = counted._task(spots, tmp_path)
     assert task["columns"][0] == {"mode": DIRECT, "rules": "", "target": scene.BACKEND}
     assert {column["target"] for column in task["columns"][1:]} == {rules.cluster_ip(2)} == {"10.96.1.2"}
     legacy = (tmp_path / "iptables-legacy-3").read_text()

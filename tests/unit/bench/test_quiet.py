@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from testbed.bench.quiet import SHARE, cpu_seconds, settle
+from testbed.bench.quiet import SHARE, settle
+from testbed.bench.usage import usage
 
 BURN = "import sys, time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\n"
 THEN = {"busy": "while True: pass", "idle": "sys.stdin.read()"}
@@ -31,11 +32,17 @@ def tree():
 
 
 def test_the_time_of_a_grandchild_counts(tree):
-    used = cpu_seconds([tree("idle")])
-    assert 0.4 <= used <= 5
-    assert cpu_seconds([os.getpid()]) >= used
+    used = usage([tree("idle")])
+    assert 0.4 <= used.cpu <= 5
+    assert usage([os.getpid()]).cpu >= used.cpu
+
+
+def test_memory_is_what_is_resident():
+    block = bytearray(os.urandom(1)) * 2**25
+    assert usage([os.getpid()]).rss >= len(block)
 
 
 def test_who_is_busy_never_settles_and_who_is_idle_does(tree):
-    assert settle([tree("busy")], deadline=0) > SHARE
-    assert settle([tree("idle")], deadline=30) <= SHARE
+    busy, idle = tree("busy"), tree("idle")
+    assert settle(lambda: usage([busy]).cpu, deadline=0) > SHARE
+    assert settle(lambda: usage([idle]).cpu, deadline=30) <= SHARE

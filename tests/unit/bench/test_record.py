@@ -4,33 +4,42 @@ import json
 
 import pytest
 
-from testbed.bench.measures import parse_modes, parse_sizes
-from testbed.bench.record import Cell, Programming, Run, dump_run, extra_info, load_results, load_run
+from testbed.bench.columns import columns, parse_modes, parse_proxy
+from testbed.bench.plan import Plan, parse_endpoints, parse_paths, parse_sizes
+from testbed.bench.record import Cell, Run, dump_run, extra_info, load_results, load_run
 from testbed.bench.replay import ReplayClock
 from testbed.errors import UsageError
 
 CELL = Cell("native", "first-packet", 100, "ipvs", (41.25, 40.001, 0.1), (0, 0, 1), ("first", "last", "last"))
+RATES = Cell("native", "requests", 100, "ipvs", (9345.25, 7.0), (0, 1), ("last",) * 2, 0, 10, "outside")
 RUN = Run(
     "native",
     {"kernel": "6.1"},
     {"blocks": 2},
     {"clock": 0.05},
-    (CELL,),
-    (Programming(100, 99, "ipvs", 0.25),),
+    (CELL, RATES),
+    {"profile": "quick"},
 )
 
 
-def results(tmp_path, **changes):
+def replayed(cell):
+    """What pytest-benchmark's timer sees, in seconds."""
     seconds = []
     clock = ReplayClock()
-    clock.load([sample * 1e-6 for sample in CELL.samples])
-    for _ in CELL.samples:
+    clock.load([cell.of.unit.seconds(sample) for sample in cell.samples])
+    for _ in cell.samples:
         start = clock()
         clock.step()
         seconds.append(clock() - start)
+    return seconds
+
+
+def results(tmp_path, **changes):
     raw = {
         "machine_info": {"environments": {"native": RUN.about()}},
-        "benchmarks": [{"extra_info": extra_info(CELL), "stats": {"data": seconds}}],
+        "benchmarks": [
+            {"extra_info": extra_info(cell), "stats": {"data": replayed(cell)}} for cell in RUN.cells
+        ],
         "datetime": "2026-01-01T00:00:00+00:00",
     }
     path = tmp_path / "results.json"
@@ -99,3 +108,37 @@ def test_modes_that_cannot_be_are_refused(text):
 def test_sizes_are_sorted_and_modes_keep_their_order():
     assert parse_sizes("100, 1,100") == (1, 100)
     assert parse_modes("userspace, iptables") == ("userspace", "iptables")
+
+
+def test_a_plan_survives_the_way_to_the_collector():
+    plan = Plan(
+        columns("ipvs,iptables-legacy", ["own=/bin/true {node}"]),
+        (1, 5),
+        ("bulk",),
+        endpoints=(1, 10),
+        paths=("outside",),
+        done=((1, 10),),
+    )
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+@pytest.mark.parametrize("text", ["own", "own=", "ipvs=/bin/true", "direct=/bin/true", "UP=/bin/true", "=x"])
+def test_proxies_that_cannot_be_are_refused(text):
+    with pytest.raises(UsageError, match="--proxy"):
+        parse_proxy(text)
+
+
+def test_a_proxy_named_twice_is_refused():
+    with pytest.raises(UsageError, match="twice"):
+        columns("ipvs", ["own=/bin/true", "own=/bin/false"])
+
+
+@pytest.mark.parametrize("text", ["", "inside", "outside,outside"])
+def test_paths_that_cannot_be_are_refused(text):
+    with pytest.raises(UsageError, match="path"):
+        parse_paths(text)
+
+
+def test_more_endpoints_than_addresses_are_refused():
+    with pytest.raises(UsageError, match="--endpoints"):
+        parse_endpoints("1,241")

@@ -8,11 +8,13 @@ from xml.etree import ElementTree
 import pytest
 
 from testbed.bench import compare, report, tables
-from testbed.bench.measures import DIRECT, FIRST_PACKET, KEEP_ALIVE
-from testbed.bench.record import Cell, Programming, Results, Run
-from testbed.bench.summary import sentences, summarise
+from testbed.bench.columns import DIRECT
+from testbed.bench.measures import FIRST_PACKET, GROWTH, KEEP_ALIVE
+from testbed.bench.record import Cell, Results, Run
+from testbed.bench.summary import summarise
 from testbed.bench.svg import Axis, apart
 from testbed.bench.units import micros
+from testbed.bench.words import sentences
 from testbed.errors import UsageError
 
 COST = {DIRECT: 1.0, "iptables": 1.5, "ipvs": 1.2, "userspace": 5.0}
@@ -44,8 +46,12 @@ def run(environment="native", growth=1.0, slower=1.0, seed=1, modes=tuple(COST),
                     )
                 )
     facts = {"engine": "", "kernel": "Linux <6.1>", "processor": "x", "iptables": "v1.8.9 (nf_tables)"}
-    steps = (Programming(1, 1, "iptables", 0.1), Programming(1000, 999, "iptables", 2.5))
-    return Run(environment, facts, {"rounds": BLOCKS}, {"clock": 0.05}, tuple(cells), steps)
+    cells += [
+        Cell(environment, GROWTH.name, services, mode, (0.1 * services,), (0,), ("all",))
+        for services in (1, 1000)
+        for mode in modes
+    ]
+    return Run(environment, facts, {"rounds": BLOCKS}, {"clock": 0.05}, tuple(cells))
 
 
 def test_ratios_are_of_medians_in_the_same_run():
@@ -70,7 +76,14 @@ def test_sentences_say_what_grew_and_what_did_not():
 def test_a_percentile_without_enough_samples_is_not_made_up():
     summary = summarise(run(each=4))
     assert summary.row(FIRST_PACKET.name, 1, DIRECT).p99 is None
-    assert "too few" in tables.to_text(tables.latency(summary, FIRST_PACKET.name))
+    assert 0.99 not in summary.row(FIRST_PACKET.name, 1, DIRECT).percentiles
+    assert "p99" not in tables.figures(summary, FIRST_PACKET.name).heads
+    mixed = run(each=4)
+    more = [cell for cell in run().cells if cell.mode == DIRECT]
+    rest = [cell for cell in mixed.cells if cell.mode != DIRECT]
+    text = tables.to_text(tables.figures(summarise(replace(mixed, cells=(*more, *rest))), FIRST_PACKET.name))
+    assert "p99" in text
+    assert "too few" in text
 
 
 def test_lost_probes_are_told():
@@ -78,13 +91,13 @@ def test_lost_probes_are_told():
     cells = tuple(replace(cell, lost=3) if cell.mode == "ipvs" else cell for cell in whole.cells)
     summary = summarise(replace(whole, cells=cells))
     assert "ipvs 3 of 243 (First packet, 1 Service), ipvs 3 of 243" in "\n".join(sentences(summary))
-    assert "240, 3 lost" in tables.to_text(tables.latency(summary, FIRST_PACKET.name))
+    assert "240, 3 lost" in tables.to_text(tables.figures(summary, FIRST_PACKET.name))
     assert "without an answer" not in "\n".join(sentences(summarise(whole)))
 
 
 def test_without_the_base_mode_its_column_is_left_out():
     summary = summarise(run(modes=(DIRECT, "ipvs")))
-    assert "× iptables" not in tables.latency(summary, FIRST_PACKET.name).heads
+    assert "× iptables" not in tables.figures(summary, FIRST_PACKET.name).heads
 
 
 def test_environments_never_share_a_table():
@@ -99,9 +112,9 @@ def test_the_page_is_whole_loads_nothing_and_escapes():
     page = report.html(report.summaries(Results((run(),))), "2026-01-01T10:00:00+00:00")
     assert "Linux &lt;6.1&gt;" in page
     assert "2026-01-01 10:00 UTC" in page
-    assert not re.search(r"""(src|href)=["'](?!data:)|@import|url\(""", page)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)|@import|url\(""", page)
     pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(pictures) == 2 * 2 + 1
+    assert len(pictures) == 2 * 2 + 1 + 1
     for picture in pictures:
         root = ElementTree.fromstring(picture)
         assert root.find("{http://www.w3.org/2000/svg}title").text
@@ -126,7 +139,7 @@ def test_two_runs_of_the_same_show_no_difference_even_when_the_machine_was_slowe
 def test_a_real_change_of_one_mode_is_found():
     (pair,) = compare.comparable(Results((run(),)), Results((run(growth=1.2, seed=2),)))
     verdicts = {(row[0], row[1]): row[-1] for row in compare.tables(*pair)[0].rows}
-    assert verdicts["1,000", "iptables"] == "slower"
+    assert verdicts["1,000", "iptables"] == "worse"
     assert verdicts["1,000", "ipvs"] == "no difference shown"
 
 

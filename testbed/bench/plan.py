@@ -1,0 +1,107 @@
+"""The plan of a run: columns, axes, measures, and how much of each; to JSON and back, to be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from testbed.bench.columns import DIRECT, Column
+from testbed.errors import UsageError
+
+MAX_SERVICES = 30_000
+MAX_ENDPOINTS = 240
+"""A node's Pod range is a /24, and each endpoint has an address of its own."""
+
+OTHER_NODE, SAME_NODE, OUTSIDE = "other-node", "same-node", "outside"
+PATHS = (OTHER_NODE, SAME_NODE, OUTSIDE)
+"""A Pod to a backend on another node, a Pod to one on its own node, the client outside to a node port."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of everything. Sampled latencies in `rounds` of `samples`; bursts of `seconds` each."""
+
+    sizes: tuple[int, ...]
+    rounds: int
+    samples: int
+    bursts: int
+    seconds: float
+    changes: int
+    endpoints: tuple[int, ...] = (1,)
+    paths: tuple[str, ...] = (OTHER_NODE,)
+
+    def translated(self) -> Profile:
+        """The same for a VM that translates code: a fifth of the work, which takes as long."""
+        less = {"rounds": max(10, self.rounds // 4), "bursts": max(2, self.bursts // 2)}
+        return Profile(**{**vars(self), **less, "changes": max(2, self.changes // 2)})
+
+
+PROFILES = {
+    "quick": Profile((1, 100, 1000), 56, 18, 3, 0.3, 5),
+    "standard": Profile((1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20),
+    "full": Profile((1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, (1, 10, 100), PATHS),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run takes in one environment."""
+
+    columns: tuple[Column, ...]
+    sizes: tuple[int, ...]
+    measures: tuple[str, ...]
+    profile: str = "quick"
+    endpoints: tuple[int, ...] = (1,)
+    paths: tuple[str, ...] = (OTHER_NODE,)
+    seed: int = 1
+    done: tuple[tuple[int, int], ...] = ()
+    """Points (Services, endpoints per Service) measured before: they are grown to, and passed."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that is compared, the base first."""
+        return (DIRECT, *(column.name for column in self.columns))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Plan:
+        known = {field.name for field in fields(cls)}
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in raw.items() if key in known
+        }
+        columns = tuple(Column(**column) for column in raw["columns"])
+        done = tuple((services, endpoints) for services, endpoints in raw.get("done", ()))
+        return cls(**{**values, "columns": columns, "done": done})
+
+
+def numbers(option: str, text: str, most: int) -> tuple[int, ...]:
+    """`1,100,1000`, rising. Raises UsageError naming `option`."""
+    try:
+        found = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: give numbers, such as 1,10,100") from None
+    if found[0] < 1 or found[-1] > most:
+        raise UsageError(f"{option} {text!r}: each must be between 1 and {most:,}")
+    return tuple(found)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    return numbers("--services", text, MAX_SERVICES)
+
+
+def parse_endpoints(text: str) -> tuple[int, ...]:
+    return numbers("--endpoints", text, MAX_ENDPOINTS)
+
+
+def parse_paths(text: str) -> tuple[str, ...]:
+    """`other-node,outside`. Raises UsageError."""
+    paths = tuple(part.strip() for part in text.split(",") if part.strip())
+    for path in paths:
+        if path not in PATHS:
+            raise UsageError(f"unknown path {path!r}; known are {', '.join(PATHS)}")
+    if not paths or len(set(paths)) < len(paths):
+        raise UsageError(f"--paths {text!r}: name each once, such as other-node,outside")
+    return paths

@@ -1,0 +1,161 @@
+"""Load by real tools: wrk, iperf3, sockperf. Plain functions that run in a place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_interface
+from resource import RUSAGE_CHILDREN, getrusage
+
+from testbed.bench.prober import Address
+from testbed.errors import TestbedError
+
+CONNECTIONS = 16
+"""That wrk has under way at once."""
+
+FIRST_SOURCE, SOURCES = 200, 48
+"""Addresses of the client's /24, beyond those of Pods, from which new connections come."""
+
+STREAM_PORT, ECHO_PORT = 5201, 11111
+"""iperf3's (TCP) and sockperf's (UDP) own."""
+
+PROGRAMS = ("wrk", "iperf3", "sockperf", "setpriv", "timeout")
+GRACE = 30.0
+MOST_ERRORS = 0.01
+
+REPORT = """
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format("%d %d %d %f %f\\n", summary.requests, summary.duration,
+    errors.connect + errors.timeout + errors.status, latency:percentile(50), latency:percentile(99)))
+end
+"""
+"""wrk's own summary as numbers: requests, µs, errors, latency in µs (wrk's SCRIPTING)."""
+
+
+def need() -> None:
+    """Raises TestbedError when a tool is not there."""
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    if missing:
+        raise TestbedError(f"{', '.join(missing)} is not installed; `make setup` as root installs it")
+
+
+def run(command: Sequence[str], seconds: float) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE, check=False)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise TestbedError(f"{command[0]} ended with {done.returncode}: {words[-1] if words else ''}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _script() -> Iterator[str]:
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(REPORT)
+        script.flush()
+        yield script.name
+
+
+def _wrk(script: str, target: Address, seconds: float, connections: int, *more: str) -> list[str]:
+    """Its command line. wrk takes whole seconds; SIGINT ends a burst, and it reports as ever."""
+    url = f"http://{target[0]}:{target[1]}/"
+    ended = ["timeout", "--preserve-status", "--signal=INT", f"{seconds:g}"]
+    return [*ended, "wrk", f"-c{connections}", "-t1", "-d600s", f"-s{script}", *more, url]
+
+
+def _told(said: str, target: Address) -> tuple[float, float, float]:
+    lines = said.strip().splitlines()
+    if not lines or not re.fullmatch(r"(\d+ ){3}[\d.]+ [\d.]+", lines[-1]):
+        raise TestbedError(f"wrk at {target[0]}:{target[1]} said nothing of its run: {lines[-1:]}")
+    done, micros, errors, middle, tail = map(float, lines[-1].split())
+    if not done or errors > MOST_ERRORS * done:
+        raise TestbedError(f"wrk at {target[0]}:{target[1]}: {done:.0f} answers, {errors:.0f} errors")
+    return done / micros * 1e6, middle, tail
+
+
+def requests(target: Address, seconds: float) -> tuple[float, float, float, float]:
+    """Requests on open connections: (per second, p50 µs, p99 µs, CPU seconds of wrk for each second)."""
+    before = getrusage(RUSAGE_CHILDREN)
+    with _script() as script:
+        rate, middle, tail = _told(run(_wrk(script, target, seconds, CONNECTIONS), seconds), target)
+    after = getrusage(RUSAGE_CHILDREN)
+    return rate, middle, tail, (after.ru_utime - before.ru_utime) / seconds
+
+
+def new_connections(targets: Sequence[Address], seconds: float, turn: int) -> float:
+    """Connections per second of a wrk for each target, all at once, each from a client address of its own.
+
+    `turn` moves on through the addresses, so that no burst has to wait for the ports of another.
+    """
+    each = max(1, CONNECTIONS // len(targets))
+    with _sources(targets, turn), _script() as script:
+        commands = [_wrk(script, one, seconds, each, "-H", "Connection: close") for one in targets]
+        running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]
+        said = [process.communicate(timeout=seconds + GRACE)[0] for process in running]
+    return sum(_told(words, target)[0] for words, target in zip(said, targets, strict=True))
+
+
+@contextlib.contextmanager
+def _sources(targets: Sequence[Address], turn: int) -> Iterator[None]:
+    """Meanwhile, routes give the connections to each target a client address of their own."""
+    found = json.loads(run(["ip", "-j", "route", "get", targets[0][0]], 5))[0]
+    device, own = found["dev"], found["prefsrc"]
+    via = f"via {found['gateway']} " if "gateway" in found else ""
+    network = ip_interface(f"{own}/24").network
+    addresses = [
+        network[FIRST_SOURCE + (turn * len(targets) + number) % SOURCES] for number in range(len(targets))
+    ]
+    add = [f"addr replace {address}/32 dev {device}" for address in addresses]
+    add += [
+        f"route replace {target[0]}/32 {via}dev {device} src {address}"
+        for target, address in zip(targets, addresses, strict=True)
+    ]
+    _ip(add)
+    try:
+        yield
+    finally:
+        _ip([f"route del {target}/32" for target in {target[0] for target in targets}])
+
+
+def _ip(lines: Sequence[str]) -> None:
+    run_ = subprocess.run(
+        ["ip", "-batch", "-"], input="\n".join([*lines, ""]), text=True, capture_output=True
+    )
+    if run_.returncode:
+        raise TestbedError(f"ip: {run_.stderr.strip()}")
+
+
+def bulk(address: str, seconds: float) -> float:
+    """Gbit/s that one TCP stream brought to iperf3's server."""
+    whole = f"{max(1, round(seconds))}"
+    said = run(["iperf3", "-J", "-c", address, "-p", f"{STREAM_PORT}", "-t", whole], seconds)
+    return float(json.loads(said)["end"]["sum_received"]["bits_per_second"]) / 1e9
+
+
+def datagrams(address: str, seconds: float) -> tuple[float, float]:
+    """(answers per second, percent lost) of sockperf, one datagram under way at a time."""
+    whole = f"{max(1, round(seconds))}"
+    said = run(["sockperf", "ping-pong", "-i", address, "-p", f"{ECHO_PORT}", "-t", whole], seconds)
+    valid = re.search(
+        r"Valid Duration\D+RunTime=([\d.]+) sec; SentMessages=(\d+); ReceivedMessages=(\d+)", said
+    )
+    if not valid or not int(valid[3]):
+        raise TestbedError(f"sockperf at {address}: no datagram was answered")
+    took, sent, received = float(valid[1]), int(valid[2]), int(valid[3])
+    return received / took, 100 * (1 - received / sent)
+
+
+def serve() -> None:
+    """Servers of iperf3 and sockperf in this place, until the place is gone."""
+    for words in (
+        ["iperf3", "-s", "-p", f"{STREAM_PORT}"],
+        ["sockperf", "server", "-p", f"{ECHO_PORT}"],
+    ):
+        subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
