@@ -103,6 +103,16 @@ ROLES: dict[str, tuple[list[Object], tuple[str, ...]]] = {
         ("User:system:kube-proxy",),
     ),
     "system:kube-dns": (_SERVICES, ("User:system:kube-dns",)),
+    "system:ingress": (
+        [
+            *_SERVICES,
+            *_EVENTS,
+            _rule(READ, "", "secrets"),
+            _rule(READ, "networking.k8s.io", "ingresses", "ingressclasses"),
+            _rule(("update", "patch"), "networking.k8s.io", "ingresses/status"),
+        ],
+        ("User:system:ingress",),
+    ),
     "system:node": (
         # What `testbed.api.nodes` narrows down to what is the node's own.
         [

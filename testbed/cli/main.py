@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "kube-proxy": Verb("kube_proxy", "component: the service proxy agent", "kube-proxy"),
     "echo": Verb("echo", "component: the built-in echo server, image testbed/echo", "echo"),
     "dns": Verb("dns", "component: the cluster DNS, image testbed/dns", "kube-dns"),
+    "ingress": Verb("ingress", "component: the ingress controller, image testbed/ingress", "ingress-nginx"),
     "cni": Verb("cni", "component: the bridge CNI plugin, called by the CNI specification"),
 }
 

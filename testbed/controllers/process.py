@@ -16,6 +16,7 @@ from testbed.controllers.endpoints import EndpointsController
 from testbed.controllers.endpointslice import EndpointSlices
 from testbed.controllers.eviction import TaintEviction
 from testbed.controllers.garbage import GarbageCollector
+from testbed.controllers.ingress import IngressWaker
 from testbed.controllers.job import Jobs
 from testbed.controllers.loadbalancer import LoadBalancers
 from testbed.controllers.mirroring import EndpointSliceMirroring
@@ -42,6 +43,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSlices,
     EndpointSliceMirroring,
     LoadBalancers,
+    IngressWaker,
     PodRanges,
     Disruption,
     ClusterRoleAggregation,

@@ -1,23 +1,31 @@
-"""What `up` puts into every cluster through its API, and does not wait for: DNS, and Pods for the proxies."""
+"""What `up` puts into every cluster through its API, not waiting for it: DNS, ingress, the agents' Pods."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from testbed.client import AlreadyExists, Client
+from testbed.controllers import ingress
+from testbed.ingress import routes
 from testbed.lab.cluster import Cluster
-from testbed.lab.credentials import DNS_KUBECONFIG
+from testbed.lab.credentials import DNS_KUBECONFIG, INGRESS_KUBECONFIG
 from testbed.lab.units import NO_PROXY, PROXY
-from testbed.model.resources import DAEMON_SETS, DEPLOYMENTS, SERVICES, Resource
+from testbed.model.resources import DAEMON_SETS, DEPLOYMENTS, INGRESS_CLASSES, SERVICES, Resource
 
 Object = dict[str, Any]
 
 NAMESPACE = "kube-system"
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 DNS_LABELS = {"k8s-app": "kube-dns"}
-PORTS = (("dns", "UDP"), ("dns-tcp", "TCP"))
+DNS_PORTS = (("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"))
+INGRESS = ingress.NAME
+INGRESS_LABELS = {"app.kubernetes.io/name": INGRESS}
+INGRESS_PORTS = (("http", 80, "TCP"), ("https", 443, "TCP"))
+
+Ports = Sequence[tuple[str, int, str]]
 
 
 def install(cluster: Cluster) -> None:
@@ -37,36 +45,65 @@ def manifests(cluster: Cluster) -> list[tuple[Resource, Object]]:
         (SERVICES, _dns_service(cluster)),
         (DEPLOYMENTS, _dns_deployment(cluster)),
         (DAEMON_SETS, _proxies(cluster)),
+        (INGRESS_CLASSES, _ingress_class()),
+        (SERVICES, _service(INGRESS, INGRESS_LABELS, INGRESS_PORTS)),
+        (DEPLOYMENTS, _ingress_deployment(cluster)),
     ]
 
 
 def _dns_service(cluster: Cluster) -> Object:
     labels = {**DNS_LABELS, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "KubeDNS"}
-    ports = [{"name": name, "port": 53, "targetPort": name, "protocol": protocol} for name, protocol in PORTS]
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "kube-dns", "namespace": NAMESPACE, "labels": labels},
-        "spec": {
-            "clusterIP": str(cluster.spec.dns_address),
-            "selector": DNS_LABELS,
-            "ports": ports,
-        },
-    }
+    made = _service("kube-dns", DNS_LABELS, DNS_PORTS)
+    made["metadata"]["labels"] = labels
+    made["spec"]["clusterIP"] = str(cluster.spec.dns_address)
+    return made
 
 
 def _dns_deployment(cluster: Cluster) -> Object:
-    """On the control plane, so that what is measured on the other nodes is theirs alone."""
-    container = {
-        "name": "dns",
-        "image": "testbed/dns",
-        "args": [f"--kubeconfig={cluster.state.path / DNS_KUBECONFIG}", "--domain=cluster.local"],
-        "ports": [{"name": name, "containerPort": 53, "protocol": protocol} for name, protocol in PORTS],
+    flags = [f"--kubeconfig={cluster.state.path / DNS_KUBECONFIG}", "--domain=cluster.local"]
+    container = {"name": "dns", "image": "testbed/dns", "args": flags}
+    return _deployment("kube-dns", DNS_LABELS, container, DNS_PORTS)
+
+
+def _ingress_class() -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": "nginx", "annotations": {routes.IS_DEFAULT: "true"}},
+        "spec": {"controller": routes.CONTROLLER},
     }
+
+
+def _ingress_deployment(cluster: Cluster) -> Object:
+    """Without a Pod until there is an Ingress."""
+    flags = [f"--kubeconfig={cluster.state.path / INGRESS_KUBECONFIG}"]
+    container = {"name": "nginx", "image": "testbed/ingress", "args": flags}
+    made = _deployment(INGRESS, INGRESS_LABELS, container, INGRESS_PORTS, replicas=0)
+    made["metadata"]["annotations"] = {ingress.ASLEEP: "until there is an Ingress"}
+    return made
+
+
+def _service(name: str, labels: Mapping[str, str], ports: Ports) -> Object:
+    listed = [
+        {"name": name, "port": port, "targetPort": name, "protocol": kind} for name, port, kind in ports
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": dict(labels)},
+        "spec": {"selector": dict(labels), "ports": listed},
+    }
+
+
+def _deployment(
+    name: str, labels: Mapping[str, str], container: Object, ports: Ports, replicas: int = 1
+) -> Object:
+    """On the control plane, so that what is measured on the other nodes is theirs alone."""
+    listed = [{"name": name, "containerPort": port, "protocol": kind} for name, port, kind in ports]
     template = {
-        "metadata": {"labels": DNS_LABELS},
+        "metadata": {"labels": dict(labels)},
         "spec": {
-            "containers": [container],
+            "containers": [{**container, "ports": listed}],
             "dnsPolicy": "Default",
             "nodeSelector": {CONTROL_PLANE: ""},
             "tolerations": [{"key": CONTROL_PLANE, "operator": "Exists", "effect": "NoSchedule"}],
@@ -76,8 +113,8 @@ def _dns_deployment(cluster: Cluster) -> Object:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "kube-dns", "namespace": NAMESPACE, "labels": DNS_LABELS},
-        "spec": {"replicas": 1, "selector": {"matchLabels": DNS_LABELS}, "template": template},
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": dict(labels)},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": dict(labels)}, "template": template},
     }
 
 

@@ -9,6 +9,7 @@ from testbed.model.families import bracketed
 from testbed.model.topology import API_PORT, ClusterSpec
 
 DNS_KUBECONFIG = "kube-dns.kubeconfig"
+INGRESS_KUBECONFIG = "ingress.kubeconfig"
 
 
 def issue(state: State, spec: ClusterSpec, api_port: int) -> None:
@@ -29,6 +30,7 @@ def issue(state: State, spec: ClusterSpec, api_port: int) -> None:
         ("kube-controller-manager.kubeconfig", inside, "system:kube-controller-manager", []),
         ("kube-proxy.kubeconfig", inside, "system:kube-proxy", ["system:node-proxier"]),
         (DNS_KUBECONFIG, inside, "system:kube-dns", []),
+        (INGRESS_KUBECONFIG, inside, "system:ingress", []),
     ]
     for node in spec.nodes:
         user = f"system:node:{node.name}"

@@ -70,6 +70,12 @@ def _dns(container: Object, _: Path) -> Program:
     return Program(("testbed", "dns", *words), (("tcp", 53), ("udp", 53)))
 
 
+def _ingress(container: Object, _: Path) -> Program:
+    words = [str(word) for word in container.get("args") or ()]
+    mounts = (Mount("tmpfs", "/var/lib/nginx", kind="tmpfs"),)
+    return Program(("testbed", "ingress", *words), (("tcp", 80), ("tcp", 443)), mounts=mounts)
+
+
 def _kube_proxy(container: Object, _: Path) -> Program:
     return Program(("kube-proxy",), unit="kube-proxy")
 
@@ -92,6 +98,7 @@ def _stand_in(container: Object, directory: Path) -> Program:
 IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
     ("testbed/echo", _echo),
     ("testbed/dns", _dns),
+    ("testbed/ingress", _ingress),
     ("testbed/kube-proxy", _kube_proxy),
     ("nginx", _nginx),
     ("nginx-*", _nginx),

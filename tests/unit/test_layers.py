@@ -13,7 +13,7 @@ PACKAGE = Path(testbed.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"bench", "lab", "packets", "vm"}),
-    frozenset({"node", "proxy", "controllers", "dns", "api"}),
+    frozenset({"node", "proxy", "controllers", "dns", "ingress", "api"}),
     frozenset({"client"}),
     frozenset({"kernel"}),
     frozenset({"model"}),
