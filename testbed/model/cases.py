@@ -12,16 +12,21 @@ from enum import StrEnum
 from testbed.model.offers import (
     ALL,
     ALL_LOCAL,
+    BEHIND,
     CALLER,
     CLIENT,
     CLOSED,
+    DEAF,
     ENDING,
     FAR,
+    FAR_DEAF,
     FAR_INSIDE,
     FAR_LOCAL,
     FIRST,
     GUARDED,
     HALF_ENDING,
+    HINTED,
+    KIN,
     NEAR,
     NEAR_INSIDE,
     NEAR_LOCAL,
@@ -51,7 +56,8 @@ class Case:
     """One row. `source`: who sends, as seen from the backend; `actor`: the Pod or machine that this is.
 
     `via`: the node whose node port is called, or through which the outside client comes to a Service.
-    `port`: the port addressed. `count`: how many times, each with a new source port.
+    `port`: the port addressed. `count`: how many times, each with a new source port. `size`: bytes of the
+    question, and over UDP of the answer; 0: as short as they are.
     """
 
     to: To
@@ -62,6 +68,7 @@ class Case:
     port: int
     via: str = ""
     count: int = 1
+    size: int = 0
     family: str = "IPv4"
 
     @property
@@ -69,6 +76,7 @@ class Case:
         """`node-port/far/client/via-node01/udp`: unique, and what `--cases` matches."""
         extra = [f"via-{self.via}"] if self.via else []
         extra += [f"port-{self.port}"] if self.to is To.POD and self.port != TARGET_PORT else []
+        extra += [f"{self.size}-bytes"] if self.size else []
         extra += ["spread"] if self.count > 1 else []
         return "/".join([self.to, self.service, self.source, *extra, self.protocol.lower()])
 
@@ -146,6 +154,10 @@ RANGES: tuple[tuple[To, str, str, str, str], ...] = (
     (To.LOAD_BALANCER, CLOSED, "client", CLIENT, FIRST),
     (To.NODE_PORT, CLOSED, "client", CLIENT, FIRST),
     (To.CLUSTER_IP, CLOSED, "same-node-pod", CALLER, ""),
+    (To.LOAD_BALANCER, KIN, "other-node", FIRST, ""),
+    (To.LOAD_BALANCER, KIN, "node", SECOND, ""),
+    (To.LOAD_BALANCER, KIN, "client", CLIENT, FIRST),
+    (To.LOAD_BALANCER, KIN, "other-node-pod", CALLER, ""),
 )
 """`loadBalancerSourceRanges`: who is in, who is not, and where they do not matter. Columns as above."""
 
@@ -162,6 +174,44 @@ CONDITIONS: tuple[tuple[To, str, str, str, str], ...] = (
     (To.NODE_PORT, HALF_ENDING, "client", CLIENT, SECOND),
 )
 """Endpoints not ready, published nevertheless, or terminating: of HALF_ENDING, that on the first node is."""
+
+DEAF_ENDS: tuple[tuple[To, str, str, str, str], ...] = (
+    (To.CLUSTER_IP, DEAF, "same-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, FAR_DEAF, "other-node-pod", CALLER, ""),
+    (To.NODE_PORT, DEAF, "client", CLIENT, FIRST),
+    (To.NODE_PORT, FAR_DEAF, "client", CLIENT, FIRST),
+)
+"""The backend itself refuses. What it says is translated back: the sender hears of what it addressed."""
+
+PROXIED: tuple[tuple[To, str, str, str, str], ...] = (
+    (To.LOAD_BALANCER, BEHIND, "same-node-pod", CALLER, ""),
+    (To.LOAD_BALANCER, BEHIND, "node", FIRST, ""),
+    (To.LOAD_BALANCER, BEHIND, "other-node", SECOND, ""),
+    (To.NODE_PORT, BEHIND, "client", CLIENT, FIRST),
+    (To.CLUSTER_IP, BEHIND, "same-node-pod", CALLER, ""),
+)
+"""ipMode Proxy: no short cut to the load balancer's address."""
+
+LARGE: tuple[tuple[To, str, str, str, str], ...] = (
+    (To.POD, FAR, "other-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, FAR, "other-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, NEAR, "same-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, CALLER, "itself", CALLER, ""),
+    (To.NODE_PORT, FAR, "client", CLIENT, FIRST),
+    (To.NODE_PORT, NEAR, "client", CLIENT, SECOND),
+    (To.EXTERNAL_IP, FAR, "client", CLIENT, FIRST),
+)
+"""Datagrams that go in fragments both ways; over TCP, segments too large for the way to FAR (`PATH_MTU`)."""
+
+SIZES = {"UDP": 4000, "TCP": 2000}
+
+NEAREST: tuple[tuple[To, str, str, str, str], ...] = (
+    (To.CLUSTER_IP, HINTED, "same-node-pod", CALLER, ""),
+    (To.CLUSTER_IP, HINTED, "itself", FAR, ""),
+    (To.NODE_PORT, HINTED, "client", CLIENT, FIRST),
+    (To.NODE_PORT, HINTED, "client", CLIENT, SECOND),
+)
+"""Topology hints: the endpoint of the zone, each time. `FEW` connections."""
 
 SPREAD = 400
 """Connections in a test of distribution: enough to tell (1/2, 1/4, 1/4) from thirds at `ERROR_RATE`."""
@@ -189,9 +239,17 @@ def _rows(protocol: str) -> Iterator[Case]:
         for service, source, actor, via in ABROAD:
             yield Case(to, service, source, actor, protocol, SERVICE_PORT, via)
     yield Case(To.EXTERNAL_IP, NEAR, "client", CLIENT, protocol, SERVICE_PORT, SECOND)
-    for to, service, source, actor, via in (*LOCAL_POLICY, *RANGES, *CONDITIONS):
-        port = NODE_PORTS[service] if to is To.NODE_PORT else SERVICE_PORT
-        yield Case(to, service, source, actor, protocol, port, via)
+    for to, service, source, actor, via in (*LOCAL_POLICY, *RANGES, *CONDITIONS, *DEAF_ENDS, *PROXIED):
+        yield Case(to, service, source, actor, protocol, _port(to, service), via)
+    for to, service, source, actor, via in LARGE:
+        yield Case(to, service, source, actor, protocol, _port(to, service), via, size=SIZES[protocol])
+    for to, service, source, actor, via in NEAREST:
+        yield Case(to, service, source, actor, protocol, _port(to, service), via, count=FEW)
+
+
+def _port(to: To, service: str) -> int:
+    ports = {To.POD: TARGET_PORT, To.NODE_PORT: NODE_PORTS.get(service, 0)}
+    return ports.get(to, SERVICE_PORT)
 
 
 CASES: tuple[Case, ...] = (

@@ -22,17 +22,22 @@ class Deviation:
 
 
 def _from_the_node(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
-    if outcome.fate is not Fate.ANSWERED:
+    if not outcome.deliveries:
         return None
     entry = entry_node(world, flow)
     homes = {pod["status"].get("podIP"): pod["spec"]["nodeName"] for pod in world.pods}
+    heard = outcome.fate is Fate.ANSWERED  # what refuses the proxy says nothing to the sender
     return Outcome(
-        outcome.fate,
+        Fate.ANSWERED if heard else Fate.SILENCE,
         tuple(
             replace(d, source=outgoing_address(entry, homes.get(str(d.backend), "")), port_kept=False)
             for d in outcome.deliveries
         ),
     )
+
+
+def _taken_first(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
+    return Outcome(Fate.CLOSED) if outcome.fate is Fate.RESET else None
 
 
 def _unrefused(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
@@ -78,6 +83,11 @@ DEVIATIONS: tuple[Deviation, ...] = (
         USERSPACE,
         "the proxy opens a connection of its own, so the backend always sees the node",
         _from_the_node,
+    ),
+    Deviation(
+        USERSPACE,
+        "the proxy has taken the connection before it knows that the backend refuses",
+        _taken_first,
     ),
     Deviation(
         ("iptables", *USERSPACE),

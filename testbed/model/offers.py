@@ -18,7 +18,9 @@ NEAR_INSIDE, FAR_INSIDE = "near-inside", "far-inside"
 ALL_LOCAL = "all-local"
 PUBLISHED, ENDING, HALF_ENDING = "published", "ending", "half-ending"
 MOVING, STICKY, BRIEF = "moving", "sticky", "brief"
-GUARDED, CLOSED = "guarded", "closed"
+GUARDED, CLOSED, KIN = "guarded", "closed", "kin"
+DEAF, FAR_DEAF = "deaf", "far-deaf"
+HINTED, BEHIND = "hinted", "behind"
 FIRST, SECOND, CLIENT = "node01", "node02", "client"
 
 HOMES = {NEAR: FIRST, CALLER: FIRST, FAR: SECOND}
@@ -30,6 +32,8 @@ SERVERS = {**HOMES, UNREADY: FIRST}
 
 SERVICE_PORT = 80
 TARGET_PORT = 8080
+DEAF_PORT = 8099
+"""Nobody listens there."""
 PROTOCOLS = ("TCP", "UDP")
 
 WAYS: Mapping[str, IPv4Network] = {
@@ -37,6 +41,12 @@ WAYS: Mapping[str, IPv4Network] = {
     SECOND: IPv4Network("198.51.100.128/25"),
 }
 """External addresses that the outside client routes through this node. Meant for documentation (RFC 5737)."""
+
+ZONES: Mapping[str, str] = {FIRST: "zone-a", SECOND: "zone-b"}
+"""The zone of each node."""
+
+PATH_MTU = 1300
+"""Bytes of the largest packet that the second node passes on to the Pod FAR."""
 
 ELSEWHERE = "203.0.113.0/24"
 """A network that nobody here is in."""
@@ -56,7 +66,9 @@ class Offer:
     """A Service. `backends`: labels of its Pods; `node_port` 0: it has none.
 
     `outside`: it has external addresses too, one for each way in. `spec`: further fields. `written`: it has
-    no selector, and these Pods in these conditions are in an EndpointSlice written by hand.
+    no selector, and these Pods in these conditions are in an EndpointSlice written by hand; `hinted`: each is
+    for the zone that it is in. `target`: the port of the backends. `proxied`: a load balancer of somebody
+    else's has told that it proxies (ipMode Proxy).
     """
 
     backends: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +77,9 @@ class Offer:
     outside: bool = False
     spec: Mapping[str, Any] = field(default_factory=dict)
     written: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    hinted: bool = False
+    target: int = TARGET_PORT
+    proxied: bool = False
 
 
 def _of(backend: str) -> dict[str, str]:
@@ -99,6 +114,13 @@ OFFERS: Mapping[str, Offer] = {
     MOVING: Offer(_of(NEAR), 30094),
     STICKY: Offer({"in": ALL}, 30095, spec={"sessionAffinity": "ClientIP"}),
     BRIEF: Offer({"in": ALL}, 30096, spec={"sessionAffinity": "ClientIP", "sessionAffinityConfig": BRIEFLY}),
+    DEAF: Offer(_of(NEAR), 30097, target=DEAF_PORT),
+    FAR_DEAF: Offer(_of(FAR), 30098, target=DEAF_PORT),
+    HINTED: Offer(node_port=30099, written={NEAR: READY, FAR: READY}, hinted=True),
+    KIN: Offer(_of(FAR), 30100, "LoadBalancer", spec={"loadBalancerSourceRanges": ["172.30.0.11/32"]}),
+    BEHIND: Offer(
+        _of(NEAR), 30101, "LoadBalancer", spec={"loadBalancerClass": "example.com/outside"}, proxied=True
+    ),
     CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", spec={"loadBalancerSourceRanges": [ELSEWHERE]}),
 }
 
@@ -130,7 +152,7 @@ def manifest(name: str, namespace: str) -> dict[str, Any]:
     """The Service as it is created."""
     offer = OFFERS[name]
     ports = [
-        {"name": protocol.lower(), "protocol": protocol, "port": SERVICE_PORT, "targetPort": TARGET_PORT}
+        {"name": protocol.lower(), "protocol": protocol, "port": SERVICE_PORT, "targetPort": offer.target}
         | ({"nodePort": offer.node_port} if offer.node_port else {})
         for protocol in PROTOCOLS
     ]
@@ -152,6 +174,7 @@ def written_slice(name: str, namespace: str, addresses: Mapping[str, str]) -> di
     ports = [{"name": p.lower(), "protocol": p, "port": TARGET_PORT} for p in PROTOCOLS]
     endpoints = [
         {"addresses": [addresses[pod]], "nodeName": SERVERS[pod], "conditions": dict(conditions)}
+        | ({"hints": {"forZones": [{"name": ZONES[SERVERS[pod]]}]}} if OFFERS[name].hinted else {})
         for pod, conditions in OFFERS[name].written.items()
     ]
     return {

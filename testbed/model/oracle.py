@@ -17,12 +17,14 @@ Source: kubernetes pkg/proxy/iptables/proxier.go (writeServiceToEndpointRules, K
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from testbed.model.topology import ClusterSpec, NodeSpec
+
+ZONE = "topology.kubernetes.io/zone"
 
 Address = IPv4Address | IPv6Address
 Object = Mapping[str, Any]
@@ -47,6 +49,8 @@ class World:
     services: tuple[Object, ...] = ()
     slices: tuple[Object, ...] = ()
     pods: tuple[Object, ...] = ()
+    path_mtus: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the largest packet on the way to an address, where that is not the links' own."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Flow:
     port: int
     protocol: str
     via: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,14 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What must happen: one of `deliveries`, each as likely as the other, if `fate` is ANSWERED."""
+    """What must happen: one of `deliveries`, each as likely as the other, and then `fate`.
+
+    `told`: on the way, the sender gets to know that its packets are too large (ICMP fragmentation needed).
+    """
 
     fate: Fate
     deliveries: tuple[Delivery, ...] = ()
+    told: bool = False
 
     @property
     def backends(self) -> frozenset[Address]:
@@ -99,6 +108,7 @@ class Endpoint:
     port: int
     node: str
     ready: bool
+    zones: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ def expect(world: World, flow: Flow) -> Outcome:
     """What must happen to `flow`. Raises LookupError when it is addressed to nothing the oracle knows."""
     aim = aim_of(world, flow)
     if aim is None:
-        return _direct(world, flow)
+        return Outcome(Fate.SENT_ON) if _proxied(world, flow) else _direct(world, flow)
     entry = entry_node(world, flow)
     every = list(_endpoints(world, aim, flow.to.version))
     if not every:
@@ -127,7 +137,16 @@ def expect(world: World, flow: Flow) -> Outcome:
     allowed = _usable([e for e in every if not local or e.node == entry.name])
     if not allowed or not _let_in(aim, flow):
         return Outcome(Fate.SILENCE)
-    return Outcome(Fate.ANSWERED, tuple(_deliver(world, aim, flow, entry, e) for e in allowed))
+    near = allowed if local else _nearest(allowed, entry.labels.get(ZONE, ""))
+    return _received(world, flow, tuple(_deliver(world, aim, flow, entry, e) for e in near))
+
+
+def _received(world: World, flow: Flow, deliveries: tuple[Delivery, ...]) -> Outcome:
+    """What the backends make of it. A refusal of theirs comes back as one of what was addressed."""
+    if all(_deaf(world, str(each.backend), each.port, flow.protocol) for each in deliveries):
+        return Outcome(Fate.RESET) if flow.protocol == "TCP" else Outcome(Fate.PORT_UNREACHABLE, deliveries)
+    small = any(flow.size > world.path_mtus.get(str(each.backend), flow.size) for each in deliveries)
+    return Outcome(Fate.ANSWERED, deliveries, told=small and flow.protocol == "TCP")
 
 
 def aim_of(world: World, flow: Flow) -> Aim | None:
@@ -156,6 +175,27 @@ def _balancers(service: Object) -> set[str]:
     return {one["ip"] for one in ingress if one.get("ip") and one.get("ipMode", "VIP") == "VIP"}
 
 
+def _deaf(world: World, address: str, port: int, protocol: str) -> bool:
+    """Whether this is a Pod's address where the Pod does not listen."""
+    for pod in world.pods:
+        if address in _addresses(pod):
+            ports = (p for container in pod["spec"]["containers"] for p in container.get("ports", ()))
+            return (port, protocol) not in {(p["containerPort"], p.get("protocol", "TCP")) for p in ports}
+    return False
+
+
+def _addresses(pod: Object) -> set[str]:
+    status = pod.get("status", {})
+    return {status.get("podIP"), *(one["ip"] for one in status.get("podIPs") or ())}
+
+
+def _proxied(world: World, flow: Flow) -> bool:
+    """To a load balancer that wants to see everything itself (KEP-1860: ipMode Proxy)."""
+    statuses = (service.get("status", {}).get("loadBalancer", {}) for service in world.services)
+    ingress = (one for status in statuses for one in status.get("ingress") or ())
+    return any((one.get("ip"), one.get("ipMode")) == (str(flow.to), "Proxy") for one in ingress)
+
+
 def entry_node(world: World, flow: Flow) -> NodeSpec:
     """The node whose rules decide: the one called by its own address, else the first on the way."""
     called = [node for node in world.spec.nodes if node.address == flow.to]
@@ -173,16 +213,11 @@ def outgoing_address(node: NodeSpec, receiver_node: str) -> Address:
 def _direct(world: World, flow: Flow) -> Outcome:
     """Pod networking: nothing is translated, whatever the port number."""
     for pod in world.pods:
-        if pod.get("status", {}).get("podIP") == str(flow.to):
-            ports = [p for c in pod["spec"]["containers"] for p in c.get("ports", ())]
-            if not any(
-                (p["containerPort"], p.get("protocol", "TCP")) == (flow.port, flow.protocol) for p in ports
-            ):
-                return Outcome(Fate.RESET if flow.protocol == "TCP" else Fate.PORT_UNREACHABLE)
+        if str(flow.to) in _addresses(pod):
             source = flow.sender.address
             if flow.sender.host:
                 source = outgoing_address(_node(world, flow.sender.node), pod["spec"]["nodeName"])
-            return Outcome(Fate.ANSWERED, (Delivery(flow.to, flow.port, source, port_kept=True),))
+            return _received(world, flow, (Delivery(flow.to, flow.port, source, port_kept=True),))
     raise LookupError(f"{flow.to}:{flow.port}/{flow.protocol} is neither a Service nor a Pod")
 
 
@@ -210,12 +245,21 @@ def _endpoints(world: World, aim: Aim, version: int) -> Iterator[Endpoint]:
                 ending = bool(conditions.get("terminating") and conditions.get("serving", ready) is not False)
                 if ready or ending:
                     node = endpoint.get("nodeName") or ""
-                    yield Endpoint(ip_address(endpoint["addresses"][0]), port["port"], node, ready)
+                    hints = (endpoint.get("hints") or {}).get("forZones") or ()
+                    zones = frozenset(hint["name"] for hint in hints)
+                    yield Endpoint(ip_address(endpoint["addresses"][0]), port["port"], node, ready, zones)
 
 
 def _usable(endpoints: list[Endpoint]) -> list[Endpoint]:
     """The ready ones; if there is none, all."""
     return [e for e in endpoints if e.ready] or endpoints
+
+
+def _nearest(endpoints: list[Endpoint], zone: str) -> list[Endpoint]:
+    """Those hinted for the node's zone; all, if one has no hint or none is for it (KEP-2433)."""
+    if not zone or not all(e.zones for e in endpoints):
+        return endpoints
+    return [e for e in endpoints if zone in e.zones] or endpoints
 
 
 def _let_in(aim: Aim, flow: Flow) -> bool:

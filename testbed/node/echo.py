@@ -178,7 +178,10 @@ class Stream:
 
 
 class Datagrams:
-    """A UDP port. It answers from the address that it was asked at, whichever of its own that was."""
+    """A UDP port. It answers from the address that it was asked at, whichever of its own that was.
+
+    An answer is as long as its question at least: large ones go in fragments both ways.
+    """
 
     def __init__(self, loop: Loop, channel: socket.socket) -> None:
         self._channel = channel
@@ -188,12 +191,13 @@ class Datagrams:
 
     def ready(self, _: int) -> None:
         with contextlib.suppress(OSError):
-            _question, notes, _flags, peer = self._channel.recvmsg(65536, 64)
+            question, notes, _flags, peer = self._channel.recvmsg(65536, 64)
             asked = next((data[:16] for _, kind, data in notes if kind == socket.IPV6_PKTINFO), b"")
             address = socket.inet_ntop(socket.AF_INET6, asked).removeprefix(MAPPED) if asked else ""
             # The interface is left to the routes: a reply need not go out where the question came in.
             info = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, asked + bytes(4))] if asked else []
-            self._channel.sendmsg([answer("UDP", address, peer[:2])], info, 0, peer)
+            line = answer("UDP", address, peer[:2]).ljust(len(question))
+            self._channel.sendmsg([line], info, 0, peer)
 
 
 Ports = dict[str, list[int]]

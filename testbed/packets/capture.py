@@ -23,7 +23,7 @@ BUFFER = 8 << 20
 """Bytes. The kernel counts about 800 for a small packet."""
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-PORT_UNREACHABLE = (3, 3)
+PORT_UNREACHABLE, FRAGMENTATION_NEEDED = (3, 3), (3, 4)
 
 
 Instruction = tuple[int, int, int, int]

@@ -16,6 +16,7 @@ from testbed.model.cases import ERROR_RATE, Case, To
 from testbed.model.deviations import expect_in
 from testbed.model.offers import (
     CLIENT,
+    DEAF_PORT,
     FIRST,
     NODE_PORTS,
     OFFERS,
@@ -108,7 +109,7 @@ class Stage:
         self._leaks: dict[str, Sniffer] = {}
 
     def __enter__(self) -> Stage:
-        ports = sorted({TARGET_PORT, SERVICE_PORT, *NODE_PORTS.values()})
+        ports = sorted({TARGET_PORT, DEAF_PORT, SERVICE_PORT, *NODE_PORTS.values()})
         for name, place in self.places.items():
             self._sniffers[name] = self._open.enter_context(Sniffer(place.netns, port_filter(ports)))
             if place.sender.host:
@@ -124,7 +125,8 @@ class Stage:
 
     def flow(self, case: Case) -> Flow:
         """What the case's sender means, in addresses."""
-        return Flow(self.places[case.actor].sender, self._address(case), case.port, case.protocol, case.via)
+        sender, to = self.places[case.actor].sender, self._address(case)
+        return Flow(sender, to, case.port, case.protocol, case.via, case.size)
 
     def _address(self, case: Case) -> Address:
         if case.to in (To.POD, To.NODE_PORT):
@@ -141,7 +143,7 @@ class Stage:
         flow = self.flow(case)
         port, token = next(self.questions)
         wait = SILENT_SECONDS if expected.fate in QUIET else seconds
-        question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait)
+        question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait, size=case.size)
         return Asked(case.actor, flow, expected, question, case.count > 1)
 
     def answers(self, asked: Sequence[Asked]) -> list[Exchange]:
@@ -234,7 +236,9 @@ def _spread(names: Sequence[str], exchanges: Sequence[Exchange]) -> tuple[str, b
 
 
 def _settling() -> Iterator[Case]:
-    for node, (service, offer), protocol in product((FIRST, SECOND), OFFERS.items(), PROTOCOLS):
+    """What tells that rules are in. A backend's own refusal a node's capture does not show: it is translated."""
+    heard = [(name, offer) for name, offer in OFFERS.items() if offer.target != DEAF_PORT]
+    for node, (service, offer), protocol in product((FIRST, SECOND), heard, PROTOCOLS):
         yield Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)
         if offer.node_port:
             yield Case(To.NODE_PORT, service, "client", CLIENT, protocol, offer.node_port, node)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from testbed.model.oracle import Delivery, Fate, Flow, Outcome
-from testbed.packets.capture import PORT_UNREACHABLE, RST, Packet
+from testbed.packets.capture import FRAGMENTATION_NEEDED, PORT_UNREACHABLE, RST, Packet
 from testbed.packets.probe import Answer, Question, Result
 
 
@@ -27,6 +27,7 @@ class Observation:
 
     `replies`: from where packets came back to the sender's own namespace, as (address, port).
     `refuser`: where a refusal came from. `wrong_quote`: what an ICMP error was about, if not the question.
+    `told`: the sender was told that its packets are too large. `length`: bytes of the answer.
     """
 
     fate: Fate
@@ -35,6 +36,8 @@ class Observation:
     replies: frozenset[tuple[str, int]] = frozenset()
     refuser: str = ""
     wrong_quote: str = ""
+    told: bool = False
+    length: int = 0
 
 
 def observe(
@@ -66,6 +69,8 @@ def observe(
         frozenset((packet.source, packet.source_port) for packet in back),
         refuser,
         _wrong_quote(question, errors),
+        any(packet.icmp == FRAGMENTATION_NEEDED for packet in errors),
+        len(answer.data),
     )
 
 
@@ -119,10 +124,14 @@ def faults(
         found.append(f"{expected.fate} was due")
     if seen.wrong_quote:
         found.append(f"the ICMP error is about {seen.wrong_quote}")
-    if expected.fate is Fate.ANSWERED:
+    if expected.deliveries:
         found += _delivery_faults(expected.deliveries, seen, question)
     elif seen.arrivals:
         found.append(f"{seen.arrivals[0].backend} got it")
+    if expected.told and not seen.told:
+        found.append("nobody told the sender that its packets are too large")
+    if seen.fate is Fate.ANSWERED and question.protocol == "UDP" and seen.length < question.size:
+        found.append(f"{seen.length} of {question.size} bytes came back")
     strangers = {reply for reply in seen.replies if reply != (str(flow.to), flow.port)}
     if own_network and strangers:
         found.append("reply from " + ", ".join(f"{address}:{port}" for address, port in sorted(strangers)))
@@ -147,9 +156,10 @@ def _delivery_faults(deliveries: Sequence[Delivery], seen: Observation, question
 
 def in_words(outcome: Outcome, names: Mapping[str, str]) -> str:
     """What must happen: `near sees 10.244.1.1`. `names` of the Pods by address."""
-    if outcome.fate is not Fate.ANSWERED:
+    if not outcome.deliveries:
         return str(outcome.fate)
-    return " or ".join(
+    after = "" if outcome.fate is Fate.ANSWERED else f"{outcome.fate}, when "
+    return after + " or ".join(
         sorted(
             f"{names.get(str(d.backend), str(d.backend))} sees {d.source}{' and the same port' * d.port_kept}"
             for d in outcome.deliveries

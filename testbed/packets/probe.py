@@ -38,7 +38,7 @@ class Result(StrEnum):
 class Question:
     """What to send. `token`: bytes that are found in no other packet. `patience`: seconds on a laptop.
 
-    `source`: the address to send from, "" for the kernel's choice.
+    `source`: the address to send from, "" for the kernel's choice. `size`: bytes to send at least.
     """
 
     to: str
@@ -48,6 +48,7 @@ class Question:
     token: bytes
     patience: float = 4.0
     source: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class _Asking:
 
     def _send(self) -> None:
         with suppress(PermissionError):  # REJECT in the sender's own OUTPUT chain; its ICMP error is queued
-            self.socket.send(self.question.token + b"\n")
+            self.socket.send((self.question.token + b"\n").ljust(self.question.size))
 
     @contextmanager
     def _ending(self) -> Iterator[None]:

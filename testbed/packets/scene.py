@@ -12,11 +12,15 @@ from testbed.client import Client
 from testbed.errors import TestbedError
 from testbed.model.cases import BYSTANDERS
 from testbed.model.offers import (
+    FAR,
+    FIRST,
     HOMES,
     OFFERS,
+    PATH_MTU,
     PROTOCOLS,
     SERVERS,
     TARGET_PORT,
+    external_address,
     labels_of,
     manifest,
     ready_of,
@@ -86,6 +90,10 @@ async def _build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], ob
                 )
             await asyncio.sleep(POLL)
         addresses = {name: pod_of(world, name)["status"]["podIP"] for name in SERVERS}
+        for name in (name for name, offer in OFFERS.items() if offer.proxied):
+            ingress = [{"ip": external_address(name, FIRST), "ipMode": "Proxy"}]
+            status = {"status": {"loadBalancer": {"ingress": ingress}}}
+            await client.patch(SERVICES, name, NAMESPACE, status, subresource="status")
         for name in (name for name, offer in OFFERS.items() if offer.written):
             await client.create(ENDPOINT_SLICES, written_slice(name, NAMESPACE, addresses))
         return await _world(client, spec)
@@ -134,7 +142,9 @@ def _endpoints(world: World, name: str) -> list[Any]:
 async def _world(client: Client, spec: ClusterSpec) -> World:
     found = [(await client.list(kind, NAMESPACE)).items for kind in (SERVICES, ENDPOINT_SLICES, PODS)]
     services, slices, pods = (tuple(items) for items in found)
-    return World(spec, services, slices, pods)
+    narrow = [pod for pod in pods if pod["metadata"].get("labels", {}).get("backend") == FAR]
+    ends = [one["ip"] for pod in narrow for one in pod.get("status", {}).get("podIPs") or ()]
+    return World(spec, services, slices, pods, dict.fromkeys(ends, PATH_MTU))
 
 
 def _missing(world: World) -> str:
@@ -149,7 +159,11 @@ def _missing(world: World) -> str:
         )
         if ready != due and not offer.written:
             return f"Service {name} has {ready} of {due} ready endpoints"
-        if offer.kind == "LoadBalancer" and not any(_has_balancer(s, name) for s in world.services):
+        if (
+            offer.kind == "LoadBalancer"
+            and not offer.proxied
+            and not any(_has_balancer(s, name) for s in world.services)
+        ):
             return f"Service {name} has no load balancer address"
     return ""
 

@@ -5,30 +5,31 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from testbed.errors import TestbedError
+from testbed.kernel import sysctl
 from testbed.lab import rootfs
 from testbed.lab.bringup import bring_up
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.lab.network import INTERFACE
 from testbed.lab.spec import resolve
-from testbed.model.offers import CLIENT, FIRST, SERVERS, VISITORS, WAYS
-from testbed.model.oracle import Sender, World
+from testbed.model.offers import CLIENT, FIRST, SECOND, SERVERS, VISITORS, WAYS, ZONES
+from testbed.model.oracle import ZONE, Sender, World
 from testbed.model.topology import LOAD_BALANCERS
 from testbed.packets import leftovers, scene
 from testbed.packets.columns import Column, own_variant
 from testbed.packets.live import Live
-from testbed.packets.matrix import ANSWER_SECONDS, HURRY_SECONDS, Place, Stage
+from testbed.packets.matrix import ANSWER_SECONDS, BRIDGE, HURRY_SECONDS, Place, Stage
 from testbed.packets.mutants import Mutant
 from testbed.packets.mutations import hunt
+from testbed.packets.sockets import inside
 from testbed.packets.verdict import FAILED, NOT_RUN, PASSED, Verdict
 
-NODES = 2
 LEFTOVERS = "leftovers"
 COMMAND_SECONDS = 60.0
 REDIRECTS = "net.ipv4.conf.eth0.accept_redirects"
@@ -82,7 +83,7 @@ def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
     """A cluster with the scene on it, in the first of the modes."""
     wishes = {
         "name": plan.name,
-        "nodes": NODES,
+        "nodes": [{"name": node, "labels": {ZONE: zone}} for node, zone in ZONES.items()],
         "proxy_mode": plan.columns[0].mode,
         "proxy_command": plan.command,
         "iptables": plan.columns[0].variant or "auto",
@@ -91,8 +92,9 @@ def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
     try:
         progress("Pods and Services")
         world = scene.build(cluster.kubeconfig, cluster.spec, _prepare_reading)
-        _prepare(cluster)
-        with Stage(world, _places(cluster, world)) as stage:
+        places = _places(cluster, world)
+        _prepare(cluster, world, places)
+        with Stage(world, places) as stage:
             yield cluster, stage
     finally:
         cluster.state.destroy()
@@ -172,9 +174,17 @@ def _output(machine: Machine, argv: Sequence[str]) -> str:
         return ""
 
 
-def _prepare(cluster: Cluster) -> None:
+def _prepare(cluster: Cluster, world: World, places: Mapping[str, Place]) -> None:
     """What the matrix needs besides a cluster: no ICMP error is held back, and the outside client has a way
-    to the Service range and the load balancers, through the first node, and to external addresses."""
+    to the Service range and the load balancers, through the first node, and to external addresses. The way to
+    some addresses is narrow, and nobody remembers for long that it is."""
+    for address, mtu in world.path_mtus.items():
+        way = ["dev", BRIDGE, "mtu", str(mtu)]
+        cluster.machine(SECOND).run(["ip", "route", "replace", address, *way])
+    for place in places.values():
+        with inside(place.netns):
+            for family in ("ipv4", "ipv6"):
+                sysctl.put(f"net.{family}.route.mtu_expires", 1)
     for each in cluster.spec.nodes:
         cluster.machine(each.name).run(
             ["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0"]

@@ -106,14 +106,15 @@ def _outside(
     port: int = 0,
 ) -> Iterator[Portal]:
     """Traffic to an outside address: policy Local binds only what comes from outside of the cluster."""
+    origin = source(network or ANYWHERE[options.family])
     if from_host:
-        yield True, port_match(service, "", ip, port), service.cluster
+        yield True, port_match(service, "", ip, port, origin), service.cluster
         return
     if service.external_local and options.cluster_cidr:
         yield False, port_match(service, "", ip, port, source(options.cluster_cidr)), service.cluster
     yield (
         False,
-        port_match(service, "", ip, port, source(network or ANYWHERE[options.family])),
+        port_match(service, "", ip, port, origin),
         service.external,
     )
 

@@ -104,8 +104,7 @@ def test_source_ranges_bind_the_load_balancer_only() -> None:
 
 @pytest.mark.feature("B4")
 def test_a_load_balancer_that_is_a_proxy_is_not_the_nodes_address() -> None:
-    with pytest.raises(LookupError):
-        expect(BEYOND, flow(OTHER1, "192.0.2.2", 80))
+    assert expect(BEYOND, flow(OTHER1, "192.0.2.2", 80)) == Outcome(Fate.SENT_ON)
 
 
 @pytest.mark.feature("B5", "D4")
@@ -177,7 +176,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("source", "to", "port", "protocol", "fate"), REFUSED)
 def test_refused(source: str, to: str, port: int, protocol: str, fate: Fate) -> None:
-    assert expect(WORLD, flow(source, to, port, protocol)) == Outcome(fate)
+    assert expect(WORLD, flow(source, to, port, protocol)).fate is fate
 
 
 def test_every_ready_backend_may_answer_each_with_its_own_source() -> None:
