@@ -236,7 +236,7 @@ def _spread(names: Sequence[str], exchanges: Sequence[Exchange]) -> tuple[str, b
 
 
 def _settling() -> Iterator[Case]:
-    """What tells that rules are in. A backend's own refusal a node's capture does not show: it is translated."""
+    """What tells that rules are in. How a backend itself refuses, the capture on a node does not show."""
     heard = [(name, offer) for name, offer in OFFERS.items() if offer.target != DEAF_PORT]
     for node, (service, offer), protocol in product((FIRST, SECOND), heard, PROTOCOLS):
         yield Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)
