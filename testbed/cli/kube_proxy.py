@@ -20,6 +20,21 @@ from testbed.model.families import listed, networks
 from testbed.proxy.modes import DEFAULT, NAMES, mode_class
 from testbed.proxy.options import ProxyOptions
 
+WITHOUT_EFFECT = (
+    "bind-address",
+    "config-sync-period",
+    "conntrack-max-per-core",
+    "conntrack-min",
+    "conntrack-tcp-timeout-close-wait",
+    "conntrack-tcp-timeout-established",
+    "kube-api-burst",
+    "kube-api-content-type",
+    "kube-api-qps",
+    "oom-score-adj",
+    "v",
+)
+"""Flags of kube-proxy that are taken, so that its command lines work, and that say nothing to this agent."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -46,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--ipvs-tcpfin-timeout", default="0s", metavar="TIME", help="ipvs: the same after a FIN")
     add("--ipvs-udp-timeout", default="0s", metavar="TIME", help="ipvs: UDP sessions end")
+    add(
+        "--ipvs-exclude-cidrs",
+        default="",
+        metavar="CIDR,…",
+        help="ipvs: virtual servers there are others' and are never removed",
+    )
     add("--ipvs-strict-arp", action="store_true", help="answer ARP only on the interface of the address")
     add("--iptables-sync-period", default="30s", metavar="TIME", help="repair this often; default 30s")
     add(
@@ -62,6 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--nftables-min-sync-period", default="", metavar="TIME", help="nftables: gather changes this long")
     add("--healthz-bind-address", default="0.0.0.0:10256", metavar="ADDR", help='"" for none')
+    add("--metrics-bind-address", default="127.0.0.1:10249", metavar="ADDR", help='"" for none')
+    for flag in WITHOUT_EFFECT:
+        add(f"--{flag}", help=argparse.SUPPRESS)
     add("--cleanup", action="store_true", help="remove what any mode has left on this node, and end")
 
 
@@ -77,7 +101,17 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--kubeconfig is needed; `testbed kubeconfig` prints a running cluster's")
     from testbed.proxy.agent import Agent
 
-    asyncio.run(Agent(args.kubeconfig, args.proxy_mode, options(args), args.healthz_bind_address).run())
+    for flag in WITHOUT_EFFECT:
+        if getattr(args, flag.replace("-", "_")) is not None:
+            logging.getLogger(__name__).warning("--%s has no effect here", flag)
+    agent = Agent(
+        args.kubeconfig,
+        args.proxy_mode,
+        options(args),
+        args.healthz_bind_address,
+        args.metrics_bind_address,
+    )
+    asyncio.run(agent.run())
     return 0
 
 
@@ -98,6 +132,9 @@ def options(args: argparse.Namespace) -> ProxyOptions:
         ipvs_tcpfin_timeout=seconds(args.ipvs_tcpfin_timeout),
         ipvs_udp_timeout=seconds(args.ipvs_udp_timeout),
         ipvs_strict_arp=args.ipvs_strict_arp,
+        ipvs_exclude_cidrs=tuple(
+            _cidr("--ipvs-exclude-cidrs", cidr) for cidr in args.ipvs_exclude_cidrs.split(",") if cidr
+        ),
     )
 
 

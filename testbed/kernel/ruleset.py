@@ -43,6 +43,8 @@ class RuleSet:
         self.tables = tables
         self._known: Tables | None = None
         self._generation = 0
+        self.written: dict[str, float] = {}
+        """Lines given to iptables-restore by the last `apply`, by table."""
 
     def apply(self, wanted: Wanted, *, repair: bool = False) -> int:
         """Make the kernel hold `wanted`; returns the number of lines given to iptables-restore.
@@ -58,6 +60,11 @@ class RuleSet:
                 raise
             log.warning("Rules were changed by someone else, reading them anew: %s", error)
             return self._apply(wanted, True)
+
+    def counts(self) -> dict[str, float]:
+        """How many rules the kernel is known to hold, by table."""
+        known = self._known or {}
+        return {table: float(sum(map(len, chains.values()))) for table, chains in known.items()}
 
     def _touched(self) -> bool:
         return not self.xtables.is_nft or generation() != self._generation
@@ -83,6 +90,9 @@ class RuleSet:
                 at = next((i for i, lines in enumerate(portions) if lines[0][:2] == "-X"), len(portions))
                 portions.insert(at, jumps)
             blocks.append(transaction(name, portions, NFT_CHUNK if self.xtables.is_nft else 0))
+        self.written = {
+            name: float(block.count("\n")) for name, block in zip(self.tables, blocks, strict=True)
+        }
         text = "".join(blocks)
         if text:
             self._restore(text)

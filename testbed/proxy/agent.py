@@ -28,12 +28,13 @@ OTHER_PROXIES = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.i
 
 @dataclass(frozen=True)
 class Agent:
-    """What one agent runs with. `healthz` is ADDRESS:PORT, or "" for none."""
+    """What one agent runs with. `healthz` and `metrics` are ADDRESS:PORT, or "" for none."""
 
     kubeconfig: str
     mode: str
     options: ProxyOptions
     healthz: str = "0.0.0.0:10256"
+    metrics: str = "127.0.0.1:10249"
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Rules stay in the kernel: traffic outlives its agent."""
@@ -56,19 +57,21 @@ class Agent:
                     about = await each.start()
                     metrics.append(each.metrics)
                     log.info("Using %s Proxier. IPv%d: %s", each.mode.title, family, about)
-                if self.healthz:
-                    await health.start(self.healthz)
+                await health.start(self.healthz, self.metrics)
                 async with Client.from_kubeconfig(self.kubeconfig) as client:
-                    await self._serve(client, proxiers, ended)
+                    await self._serve(client, proxiers, health, ended)
             finally:
                 for each in proxiers:
                     await each.stop()
                 await health.close()
 
-    async def _serve(self, client: Client, proxiers: Sequence[Proxier], ended: asyncio.Event) -> None:
+    async def _serve(
+        self, client: Client, proxiers: Sequence[Proxier], health: HealthServer, ended: asyncio.Event
+    ) -> None:
         services = Informer(client, SERVICES, label_selector=OTHER_PROXIES)
         slices = Informer(client, ENDPOINT_SLICES, label_selector=OTHER_PROXIES)
         node = Informer(client, NODES, field_selector=f"metadata.name={self.options.node}")
+        node.subscribe(health.own_node)
         for each in proxiers:
             each.follow(services, slices, node)
         async with asyncio.TaskGroup() as tasks:

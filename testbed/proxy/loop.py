@@ -71,6 +71,7 @@ class SyncLoop:
     def wake(self) -> None:
         """Something changed."""
         self.metrics.last_queued.value = time.time()
+        self.metrics.oldest_pending = self.metrics.oldest_pending or time.time()
         pending = self._tracker.pending
         self.metrics.services_pending.value = pending.services
         self.metrics.endpoints_pending.value = pending.slices
@@ -138,7 +139,13 @@ class SyncLoop:
             node_ports_anywhere=not self.options.nodeport_addresses,
         )
         changes = self.mode.sync(self.mode.render(snapshot), repair=repair)
-        self._conntrack.after_sync(snapshot, repair=repair)
+        if reconciled := self._conntrack.after_sync(snapshot, repair=repair):
+            self.metrics.conntrack.observe(reconciled.seconds)
+            self.metrics.forgotten.value += reconciled.forgotten
+        self.metrics.no_local_endpoints.values = {
+            policy: float(count) for policy, count in without_local_endpoints(snapshot).items()
+        }
+        self.metrics.rules.values, self.metrics.rules_last.values = self.mode.rule_counts()
         return changes
 
     def _count(self, took: float, changes: int, repair: bool, triggers: list[float]) -> None:
@@ -146,11 +153,22 @@ class SyncLoop:
         self.metrics.sync.observe(took)
         (self.metrics.full if repair else self.metrics.partial).observe(took)
         self.metrics.last_sync.value = now
+        self.metrics.oldest_pending = self.metrics.last_queued.value if self._wake.is_set() else 0.0
         self.metrics.changes.value += changes
         self.metrics.services_pending.value = self._tracker.pending.services
         self.metrics.endpoints_pending.value = self._tracker.pending.slices
         for moment in triggers:
             self.metrics.programming.observe(max(0.0, now - moment))
+
+
+def without_local_endpoints(snapshot: Snapshot) -> dict[str, int]:
+    """How many Service ports have endpoints, but none that their policy Local allows here; by policy."""
+    found = {"internal": 0, "external": 0}
+    for service in snapshot.services.values():
+        if service.cluster and not service.local:
+            found["internal"] += service.internal_local
+            found["external"] += service.external_local
+    return found
 
 
 async def nothing() -> None:

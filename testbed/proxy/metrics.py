@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, replace
 
 SYNC_BUCKETS = tuple(0.001 * 2**i for i in range(15))
 """Seconds; as upstream's kubeproxy_sync_proxy_rules_duration_seconds."""
-PROGRAMMING_BUCKETS = tuple(
-    map(float, (0, 0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30)))
-)
+PROGRAMMING_BUCKETS = tuple(map(float, (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))))
 """Seconds; as upstream's kubeproxy_network_programming_duration_seconds."""
 
 
@@ -54,17 +52,41 @@ class Gauge:
         return [f"{self.name}{{{labels}}} {self.value}"]
 
 
+@dataclass
+class Gauges:
+    """A number for each value of a label."""
+
+    name: str
+    help: str
+    label: str
+    values: dict[str, float] = field(default_factory=dict)
+    kind: str = "gauge"
+
+    def lines(self, labels: str = "") -> list[str]:
+        """The samples, with `labels` ahead of their own."""
+        ahead = f"{labels}," if labels else ""
+        return [
+            f'{self.name}{{{ahead}{self.label}="{value}"}} {number}' for value, number in self.values.items()
+        ]
+
+
+Metric = Histogram | Gauge | Gauges
+
+
 class Metrics:
     """What an agent counts for one IP family. Source: kubernetes pkg/proxy/metrics/metrics.go.
 
     A full sync compares with what is in the kernel; a partial one with what the agent knows to be there.
     """
 
-    def __init__(self, family: int = 4) -> None:
+    def __init__(self, family: int = 4, mode: str = "iptables") -> None:
         self.labels = f'ip_family="IPv{family}"'
-        self.sync = _syncs("proxy_rules", "Duration of a sync")
-        self.full = _syncs("full_proxy_rules", "Duration of a sync that reads what is there")
-        self.partial = _syncs("partial_proxy_rules", "Duration of a sync of nothing but changes")
+        self.oldest_pending = 0.0
+        """When the oldest change that waits for its sync came, in s since the epoch; 0: none waits."""
+        self.sync = _syncs("sync_proxy_rules", "Duration of a sync")
+        self.full = _syncs("sync_full_proxy_rules", "Duration of a sync that reads what is there")
+        self.partial = _syncs("sync_partial_proxy_rules", "Duration of a sync of nothing but changes")
+        self.conntrack = _syncs("conntrack_reconciler_sync", "Duration of a look for stale connections")
         self.programming = Histogram(
             "kubeproxy_network_programming_duration_seconds",
             "From the change of a Pod or Service that an EndpointSlice tells of to its rules on this node",
@@ -76,16 +98,32 @@ class Metrics:
         self.endpoints_pending = _both("endpoint_changes_pending", "Changes of EndpointSlices to be synced")
         self.services = _both("service_changes_total", "Changes of Services", "counter")
         self.endpoints = _both("endpoint_changes_total", "Changes of EndpointSlices", "counter")
-        self.failures = _counter("failures_total", "Syncs that failed")
+        self.no_local_endpoints = Gauges(
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+            "Service ports with a policy Local whose endpoints are all on other nodes",
+            "traffic_policy",
+        )
+        self.failures = _counter(FAILURES.get(mode, "iptables_restore_failures_total"), "Syncs that failed")
         self.partial_failures = _counter(
             "iptables_partial_restore_failures_total", "Partial syncs that failed, in any mode"
+        )
+        self.rules = _by_table("iptables_total", "iptables rules of the agent")
+        self.rules_last = _by_table("iptables_last", "Lines given to iptables-restore by the last sync")
+        self.forgotten = Gauge(
+            "kubeproxy_conntrack_reconciler_deleted_entries_total",
+            "Stale connections deleted",
+            kind="counter",
         )
         self.changes = Gauge(
             "testbed_sync_changes_total", "Lines, messages or listeners changed by syncs", kind="counter"
         )
 
-    def every(self) -> list[Histogram | Gauge]:
-        return [one for one in vars(self).values() if isinstance(one, Histogram | Gauge)]
+    def every(self) -> list[Metric]:
+        return [one for one in vars(self).values() if isinstance(one, Metric)]
+
+
+FAILURES = {"nftables": "nftables_sync_failures_total"}
+"""By mode; the others change iptables."""
 
 
 def text(several: Sequence[Metrics]) -> str:
@@ -105,7 +143,11 @@ def text(several: Sequence[Metrics]) -> str:
 
 
 def _syncs(name: str, help: str) -> Histogram:
-    return Histogram(f"kubeproxy_sync_{name}_duration_seconds", help, SYNC_BUCKETS)
+    return Histogram(f"kubeproxy_{name}_duration_seconds", help, SYNC_BUCKETS)
+
+
+def _by_table(name: str, help: str) -> Gauges:
+    return Gauges(f"kubeproxy_sync_proxy_rules_{name}", help, "table")
 
 
 def _gauge(name: str, help: str, kind: str = "gauge") -> Gauge:

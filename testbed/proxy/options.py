@@ -33,6 +33,8 @@ class ProxyOptions:
     ipvs_tcpfin_timeout: float = 0.0
     """The same after the first FIN."""
     ipvs_udp_timeout: float = 0.0
+    ipvs_exclude_cidrs: tuple[str, ...] = ()
+    """`--ipvs-exclude-cidrs`: virtual servers there are somebody else's, unless a Service wants them."""
     ipvs_strict_arp: bool = False
     """Nobody but the interface that holds an address answers ARP for it."""
     family: int = 4

@@ -45,7 +45,7 @@ class Proxier:
     def __init__(
         self, mode: str, options: ProxyOptions, worker: ThreadPoolExecutor, healthy: Callable[[], bool]
     ) -> None:
-        self.tracker, self.metrics = Tracker(options.node, options.family), Metrics(options.family)
+        self.tracker, self.metrics = Tracker(options.node, options.family), Metrics(options.family, mode)
         self.mode = faults.chosen(mode_class(mode)(options))
         self.loop = SyncLoop(self.mode, self.tracker, options, self.metrics, worker)
         self.loop.after_sync = self._update_checks

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from testbed.kernel.ruleset import RuleSet
 from testbed.model.service import ServicePort, Snapshot
 from testbed.proxy.options import ProxyOptions
 
@@ -34,6 +35,8 @@ class Mode(ABC, Generic[State]):
 
     title: str
     """As the log says it: "Using iptables Proxier."."""
+    _rules: RuleSet
+    """The mode's iptables rules, where it has any, from `start` on."""
 
     def __init__(self, options: ProxyOptions) -> None:
         self.options = options
@@ -53,6 +56,11 @@ class Mode(ABC, Generic[State]):
         With `repair`, what is there is read from the kernel and not taken from memory. Raises TestbedError;
         the next sync is then a repair.
         """
+
+    def rule_counts(self) -> tuple[dict[str, float], dict[str, float]]:
+        """By iptables table: the rules that are there, and the lines that the last sync changed them by."""
+        rules: RuleSet | None = getattr(self, "_rules", None)
+        return (rules.counts(), dict(rules.written)) if rules else ({}, {})
 
     def healthy(self) -> bool:
         """Whether what runs in the background still runs; if not, the next sync sets it right. Cheap."""

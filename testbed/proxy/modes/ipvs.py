@@ -12,6 +12,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from testbed.errors import TestbedError, UsageError
 from testbed.kernel import addresses, ipset, sysctl
+from testbed.kernel.addresses import within
 from testbed.kernel.ipset import IpSet
 from testbed.kernel.ipvs import TABLE, Front, Ipvs, Table, VirtualServer
 from testbed.kernel.ruleset import Wanted
@@ -189,7 +190,14 @@ class IpvsMode(Mode[IpvsState]):
         family = self.options.family
         sets = {name: held for name, held in ipset.read("KUBE-").items() if name in self._sets.values()}
         ips = frozenset(addresses.on_interface(DEVICE, family))
-        return IpvsState(own_servers(self._ipvs.read(), ips, sets, wanted, family), ips, sets, Wanted())
+        servers = own_servers(self._ipvs.read(), ips, sets, wanted, family)
+        foreign = [front for front in servers if front not in wanted and self._excluded(front)]
+        for front in foreign:
+            del servers[front]
+        return IpvsState(servers, ips, sets, Wanted())
+
+    def _excluded(self, front: Front) -> bool:
+        return bool(self.options.ipvs_exclude_cidrs and within((front[1],), self.options.ipvs_exclude_cidrs))
 
     @classmethod
     def cleanup(cls) -> None:

@@ -38,11 +38,18 @@ def test_flags() -> None:
 
 def test_ipvs_flags() -> None:
     words = (
-        "kube-proxy --ipvs-tcp-timeout 15m --ipvs-tcpfin-timeout 10s --ipvs-udp-timeout 1m --ipvs-strict-arp"
+        "kube-proxy --ipvs-tcp-timeout 15m --ipvs-tcpfin-timeout 10s --ipvs-udp-timeout 1m --ipvs-strict-arp "
+        "--ipvs-exclude-cidrs 192.0.2.0/24,2001:db8::/64"
     )
     read = options(parser("kube-proxy").parse_args(words.split()[1:]))
     assert (read.ipvs_tcp_timeout, read.ipvs_tcpfin_timeout, read.ipvs_udp_timeout) == (900, 10, 60)
     assert read.ipvs_strict_arp
+    assert read.ipvs_exclude_cidrs == ("192.0.2.0/24", "2001:db8::/64")
+
+
+def test_command_lines_of_kube_proxy_are_taken() -> None:
+    words = "kube-proxy --proxy-mode iptables --conntrack-max-per-core=0 --v=2 --kube-api-qps 50"
+    assert options(parser("kube-proxy").parse_args(words.split()[1:])).sync_period == 30
 
 
 @pytest.mark.parametrize(
