@@ -18,6 +18,8 @@ Object = dict[str, Any]
 
 GROUP, PREFIX = "system:nodes", "system:node:"
 LEASE_NAMESPACE = "kube-node-lease"
+ROOT_CA = "kube-root-ca.crt"
+MIRROR = "kubernetes.io/config.mirror"
 _READ = ("get", "list", "watch")
 
 
@@ -35,7 +37,7 @@ def restrict(store: Store, user: User, verb: str, target: Target, body: Callable
     elif resource is LEASES and (target.namespace, name) != (LEASE_NAMESPACE, node):
         told = "can only access node lease with the same name as the requesting node"
     elif resource is PODS and verb not in _READ:
-        told = _pod(store, node, verb, target)
+        told = _pod(store, node, verb, target, body)
     elif resource is SERVICE_ACCOUNTS and target.subresource == "token":
         told = _token(store, node, target.namespace, body())
     elif resource in (SECRETS, CONFIG_MAPS, SERVICE_ACCOUNTS) and verb not in ("list", "watch"):
@@ -44,9 +46,14 @@ def restrict(store: Store, user: User, verb: str, target: Target, body: Callable
         raise forbidden(resource, name, told)
 
 
-def _pod(store: Store, node: str, verb: str, target: Target) -> str:
+def _pod(store: Store, node: str, verb: str, target: Target, body: Callable[[], Object]) -> str:
     if verb == "create" and not target.subresource:
-        return "can only create pods with a mirror annotation"
+        pod = body()
+        if MIRROR not in ((pod.get("metadata") or {}).get("annotations") or {}):
+            return "can only create pods with a mirror annotation"
+        if (pod.get("spec") or {}).get("nodeName") != node:
+            return f'node "{node}" can only create pods with spec.nodeName set to itself'
+        return ""
     record = store.latest(PODS.qualified, target.key)
     if record is not None and record.fields.get("spec.nodeName") != node:
         return f'node "{node}" can only {verb} pods with spec.nodeName set to itself'
@@ -65,8 +72,10 @@ def _token(store: Store, node: str, namespace: str, request: Object) -> str:
 
 
 def _referenced(store: Store, node: str, target: Target) -> str:
-    """Only what a Pod of this node names; the name in the Pod's JSON is evidence enough."""
-    wanted = b'ame":"%b"' % target.name.encode()
+    """Only what a Pod of this node names; the name in the Pod's JSON is evidence enough. The authority to
+    trust, which every Pod may look for, needs a Pod in that namespace and no more.
+    """
+    wanted = b"" if target.name == ROOT_CA else b'ame":"%b"' % target.name.encode()
     for record in store.items(PODS.qualified, target.namespace):
         if record.fields.get("spec.nodeName") == node and wanted in record.data:
             return ""

@@ -9,6 +9,17 @@ from pathlib import Path
 from testbed.errors import TestbedError
 from testbed.kernel import namespaces as ns
 
+OWN = ("proc", "sys", "run", "dev")
+"""Directories of which a machine sees nothing of the host's."""
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "kmsg", "kvm", "fuse", "net/tun")
+LINKS = {
+    "ptmx": "pts/ptmx",
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+
 ALTERNATIVES = "etc/alternatives"
 IPTABLES_NAMES = ("iptables", "ip6tables")
 IPTABLES_VARIANTS = ("nft", "legacy")
@@ -31,7 +42,7 @@ def enter_root(scratch: Path, shared: Path, logs: Path) -> None:
     except OSError as error:
         raise TestbedError(f"this kernel cannot overlay the root file system: {error}") from error
     for point in outside:
-        if not _covered(point, (scratch, Path("/proc"), Path("/sys"), Path("/run"))):
+        if not _covered(point, (scratch, *(Path("/", name) for name in OWN))):
             target = new / point.relative_to("/")
             if target.exists():
                 ns.bind(str(point), str(target), recursive=False)
@@ -41,9 +52,25 @@ def enter_root(scratch: Path, shared: Path, logs: Path) -> None:
     for source, directory in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "run")):
         options = "mode=755" if source == "tmpfs" else ""
         ns.mount(source, str(new / directory), source, ns.MS_NOSUID | ns.MS_NODEV, options)
+    _devices(new / "dev")
     _pivot(new)
     for path in ("/run/netns", "/run/lock"):
         Path(path).mkdir()
+
+
+def _devices(directory: Path) -> None:
+    """Devices that a program may expect, and room for those and for files that it makes."""
+    ns.mount("tmpfs", str(directory), "tmpfs", ns.MS_NOSUID, "mode=755")
+    for name in DEVICES:
+        if Path("/dev", name).exists():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).touch()
+            ns.bind(f"/dev/{name}", str(directory / name))
+    for name, kind, options in (("pts", "devpts", "newinstance,ptmxmode=666,mode=620"), ("shm", "tmpfs", "")):
+        (directory / name).mkdir()
+        ns.mount(kind, str(directory / name), kind, ns.MS_NOSUID, options)
+    for name, target in LINKS.items():
+        (directory / name).symlink_to(target)
 
 
 def _mount_points() -> list[Path]:

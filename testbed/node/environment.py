@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from testbed.client import Client, NotFound
+from testbed.model import quantity
 from testbed.model.resources import SERVICES
 from testbed.node.references import Values
 
@@ -68,6 +71,8 @@ def environment(
             built[entry["name"]] = expand(str(entry.get("value") or ""), built)
         elif "fieldRef" in entry["valueFrom"]:
             built[entry["name"]] = field(pod, entry["valueFrom"]["fieldRef"]["fieldPath"], facts)
+        elif "resourceFieldRef" in entry["valueFrom"]:
+            built[entry["name"]] = resource(container, entry["valueFrom"]["resourceFieldRef"])
         elif entry["name"] in values.single:
             built[entry["name"]] = values.single[entry["name"]]
     return built
@@ -102,6 +107,26 @@ def field(pod: Object, path: str, facts: Mapping[str, str]) -> str:
         "status.hostIPs": facts["HOST_IPS"],
     }
     return str(known.get(path, ""))
+
+
+def resource(container: Object, reference: Object) -> str:
+    """`limits.cpu` and the like of a container, in units of the divisor, rounded up as Kubernetes does.
+
+    A limit that is not set is what the node has.
+    """
+    kind, _, name = str(reference.get("resource", "")).partition(".")
+    given = ((container.get("resources") or {}).get(kind) or {}).get(name)
+    if given is None and kind == "limits":
+        given = CAPACITY[name]() if name in CAPACITY else 0
+    divisor = quantity.parse(reference.get("divisor") or 1) or 1
+    return str(math.ceil(quantity.parse(given or 0) / divisor))
+
+
+CAPACITY = {
+    "cpu": lambda: os.cpu_count() or 1,
+    "memory": lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+}
+"""What a node has, in cores and bytes."""
 
 
 def _variable(name: str) -> str:

@@ -108,6 +108,10 @@ IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
 """Globs over the image's name without registry and tag, first match wins; anything else gets the stand-in."""
 
 
+ASKING = ("busybox", "*agnhost*", "curl*", "*/curl", "alpine")
+"""Images whose programs are the user's to choose."""
+
+
 def parse_mapping(text: str) -> tuple[str, str]:
     """`GLOB=PATH` of --image. Raises UsageError."""
     glob, equals, path = text.rpartition("=")
@@ -134,6 +138,15 @@ def resolve(container: Object, directory: Path, mapped: Sequence[tuple[str, str]
         if fnmatchcase(plain_name(image), glob):
             return program(container, directory)
     return _stand_in(container, directory)
+
+
+def may_ask_the_api(container: Object, mapped: Sequence[tuple[str, str]]) -> bool:
+    """Whether the program may look for its service account: ours, and nginx, never do."""
+    name = plain_name(str(container.get("image") or ""))
+    known = any(fnmatchcase(name, glob) for glob, _ in mapped) or any(
+        fnmatchcase(name, glob) for glob in ASKING
+    )
+    return bool(container.get("command")) or known
 
 
 def plain_name(image: str) -> str:

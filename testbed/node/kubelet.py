@@ -16,6 +16,7 @@ from testbed.errors import TestbedError
 from testbed.model.resources import PODS
 from testbed.model.topology import KUBELET_PORT
 from testbed.node import cni, server
+from testbed.node.accounts import Tokens
 from testbed.node.environment import Services
 from testbed.node.launch import Node
 from testbed.node.pod import PodWorker
@@ -130,6 +131,7 @@ async def run(settings: Settings) -> None:
             runtime=runtime,
             sandboxes=Sandboxes(network, settings.root / "pods", me.addresses, settings.dns),
             services=Services(client),
+            tokens=Tokens(client),
             events=Recorder(client, "kubelet", me.name),
             images=settings.images,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 from testbed.client import Client
 from testbed.client.events import Recorder
 from testbed.node import volumes
+from testbed.node.accounts import Tokens, furnished
 from testbed.node.environment import Services, environment
-from testbed.node.images import ImageError
-from testbed.node.process import Process, Status
-from testbed.node.references import References
+from testbed.node.images import ImageError, may_ask_the_api
+from testbed.node.process import Mount, Process, Status
+from testbed.node.references import MissingReference, References
 from testbed.node.runtime import Runtime
 from testbed.node.sandbox import Attached, Sandboxes, hostname
 from testbed.node.status import Container
@@ -22,6 +24,9 @@ from testbed.node.status import Container
 Object = dict[str, Any]
 
 LOGS = Path("/var/log/pods")
+LAST_WORDS = "/dev/termination-log"
+LONGEST_MESSAGE, LONGEST_LOG_MESSAGE = 4096, 2048
+"""Bytes of a termination message, and of one taken from the log."""
 UNIT_PAUSES = (0.1, 0.2, 0.5, 1.0, 1.0)
 """Seconds between looks for a unit that has ended."""
 
@@ -36,8 +41,16 @@ class Node:
     runtime: Runtime
     sandboxes: Sandboxes
     services: Services
+    tokens: Tokens
     events: Recorder
     images: Sequence[tuple[str, str]]
+
+
+def furnish(node: Node, pod: Object) -> Object:
+    """The Pod as it runs here: with its service account where a program may look for it."""
+    containers = (*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ()))
+    asks = any(may_ask_the_api(each, node.images) for each in containers)
+    return furnished(pod) if asks else pod
 
 
 def process_id(uid: str, container: str, attempt: int) -> str:
@@ -65,6 +78,12 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
     values = await References(node.client, pod["metadata"]["namespace"]).values(each.spec)
     env = environment(pod, each.spec, facts, await node.services.seen_by(pod), values)
     mounts = volumes.mounts(pod, each.spec, node.sandboxes.directory(uid), env)
+    security = {**(pod["spec"].get("securityContext") or {}), **(each.spec.get("securityContext") or {})}
+    spoken = last_words_file(node, pod, each.name, attempt)
+    spoken.parent.mkdir(parents=True, exist_ok=True)
+    spoken.touch()
+    spoken.chmod(0o666)
+    last_words = Mount(str(spoken), each.spec.get("terminationMessagePath") or LAST_WORDS)
     return Process(
         id=process_id(uid, each.name, attempt),
         argv=each.program.argv,
@@ -74,8 +93,43 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
         netns=attached.netns,
         pidns=True,
         hostname="" if host_network else facts["HOSTNAME"],
-        mounts=node.sandboxes.mounts(pod) + each.program.mounts + mounts,
+        mounts=(*node.sandboxes.mounts(pod), *each.program.mounts, *mounts, last_words),
+        user=user_of(security),
+        readonly=bool(security.get("readOnlyRootFilesystem")),
     )
+
+
+def user_of(security: Object) -> tuple[int, ...]:
+    """User, group and further groups of a container's merged securityContext. Raises MissingReference."""
+    user, group = security.get("runAsUser"), security.get("runAsGroup")
+    if security.get("runAsNonRoot") and not user:
+        raise MissingReference("container has runAsNonRoot and image will run as root")
+    if user is None and group is None and security.get("fsGroup") is None:
+        return ()
+    more = [security["fsGroup"]] if security.get("fsGroup") is not None else []
+    more += security.get("supplementalGroups") or []
+    return (int(user or 0), int(group or 0), *map(int, more))
+
+
+def last_words_file(node: Node, pod: Object, container: str, attempt: int) -> Path:
+    return node.sandboxes.directory(pod["metadata"]["uid"]) / "messages" / f"{container}-{attempt}"
+
+
+def last_words(node: Node, pod: Object, each: Container) -> str:
+    """The termination message of a container that has ended: its own, or on request the end of its log."""
+    if not each.process or (each.program and each.program.unit):
+        return ""
+    attempt = int(each.process.id.rpartition("/")[2])
+    wants_log = each.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError"
+    sources = [(last_words_file(node, pod, each.name, attempt), LONGEST_MESSAGE)]
+    if wants_log and each.process.exit_code:
+        sources.append((log_file(pod, each.name, attempt), LONGEST_LOG_MESSAGE))
+    for file, longest in sources:
+        with contextlib.suppress(OSError), file.open("rb") as content:
+            content.seek(max(0, file.stat().st_size - longest))
+            if text := content.read(longest):
+                return text.decode(errors="replace")
+    return ""
 
 
 async def begin(node: Node, pod: Object, each: Container, attached: Attached, attempt: int) -> Status:
@@ -104,7 +158,7 @@ async def _running_unit(runtime: Runtime, unit: str) -> Status:
 async def fill_volumes(node: Node, pod: Object) -> None:
     """Have the Pod's volumes ready for its containers. Raises MountError."""
     references = References(node.client, pod["metadata"]["namespace"])
-    setting = volumes.Setting(pod, references, facts_of(node, pod, ()))
+    setting = volumes.Setting(pod, references, facts_of(node, pod, ()), node.tokens)
     await volumes.prepare(setting, node.sandboxes.directory(pod["metadata"]["uid"]))
 
 

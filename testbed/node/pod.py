@@ -13,10 +13,10 @@ from testbed.errors import TestbedError
 from testbed.model.conditions import timestamp
 from testbed.model.resources import PODS
 from testbed.node.cni import CniError
-from testbed.node.ending import clean, dismiss, grace_of, stop
+from testbed.node.ending import Ending, clean, dismiss, grace_of
 from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
-from testbed.node.launch import Node, begin, fill_volumes
+from testbed.node.launch import Node, begin, fill_volumes, furnish, last_words
 from testbed.node.process import Status
 from testbed.node.references import MissingReference
 from testbed.node.sandbox import Attached
@@ -55,9 +55,9 @@ class PodWorker:
 
     def __init__(self, node: Node, pod: Object, adopted: Iterable[Status] = ()) -> None:
         self.node = node
-        self.pod = pod
+        self.pod = furnish(node, pod)
         self.uid = str(pod["metadata"]["uid"])
-        self.containers = containers_of(pod)
+        self.containers = containers_of(self.pod)
         self._wake = asyncio.Event()
         self._gone = False
         self._attached: Attached | None = None
@@ -84,7 +84,7 @@ class PodWorker:
 
     def update(self, pod: Object) -> None:
         if int(pod["metadata"]["resourceVersion"]) >= int(self.pod["metadata"]["resourceVersion"]):
-            self.pod = pod
+            self.pod = furnish(self.node, pod)
             self._wake.set()
 
     def gone(self) -> None:
@@ -101,6 +101,7 @@ class PodWorker:
         for each in self.containers:
             if each.process and each.process.id == status.id:
                 each.process, each.ready, each.up = status, False, False
+                each.last_words[status.id] = last_words(self.node, self.pod, each)
                 self._unwatch(each)
                 self._wake.set()
                 return
@@ -240,10 +241,11 @@ class PodWorker:
         """Follow the container's health; the task ends when it is up."""
         assert self._attached
 
-        async def tell(message: str) -> None:
-            await self.node.events.warn(self.pod, "Unhealthy", message)
+        async def end(seconds: float | None) -> None:
+            grace = grace_of(self.pod) if seconds is None else seconds
+            await self._ending_of().halt(each, grace)
 
-        health = Health(each, self._attached, self.node.runtime, tell, self._wake.set)
+        health = Health(each, self._attached, self.node.runtime, self._tell, end, self._wake.set)
         self._health[each.name] = health
         return health.first
 
@@ -285,11 +287,17 @@ class PodWorker:
     async def _end(self) -> None:
         for each in self.containers:
             self._unwatch(each)
-        grace = 0 if self._gone else grace_of(self.pod)
-        await stop(self.node.runtime, self.containers, grace, self._wake, lambda: self._gone)
+        await self._ending_of().stop(self.containers, 0 if self._gone else grace_of(self.pod))
         while not await clean(self.node, self.pod, not self._gone):
             await asyncio.sleep(RETRY)
         self._say("ended")
+
+    def _ending_of(self) -> Ending:
+        ip = self._attached.ip if self._attached else ""
+        return Ending(self.node.runtime, ip, self._wake, lambda: self._gone, self._tell)
+
+    async def _tell(self, reason: str, message: str) -> None:
+        await self.node.events.warn(self.pod, reason, message)
 
 
 def _now() -> float:

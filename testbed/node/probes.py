@@ -1,4 +1,4 @@
-"""Probes of a container: httpGet, tcpSocket and exec, as often as its spec says."""
+"""Probes of a container: httpGet, tcpSocket, grpc and exec, as often as its spec says."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ async def once(probe: Object, container: Object, ip: str, run: Exec) -> tuple[bo
                 return await _http(probe["httpGet"], container, ip)
             if "tcpSocket" in probe:
                 return await _tcp(probe["tcpSocket"], container, ip)
+            if "grpc" in probe:
+                from testbed.node.grpc_health import check  # HTTP/2 takes 2 MB, and few ask for it
+
+                return await check(ip, int(probe["grpc"]["port"]), probe["grpc"].get("service") or "")
     except TimeoutError:
         return False, f"no answer within {timeout:g} s"
     except (OSError, ValueError, asyncio.IncompleteReadError) as error:

@@ -32,6 +32,8 @@ class Process:
     restart  start it again when it ends, with back-off
     enter    pid of a process whose namespaces it joins, all of them; 0: none
     tty      its stdin is a terminal, and becomes its controlling one
+    user     the user and group ids it runs as, and further groups; empty: init's own
+    readonly its root file system is, but for what `mounts` adds
     """
 
     id: str
@@ -47,6 +49,8 @@ class Process:
     restart: bool = False
     enter: int = 0
     tty: bool = False
+    user: tuple[int, ...] = ()
+    readonly: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,6 +63,7 @@ class Process:
                 "argv": tuple(data["argv"]),
                 "mounts": tuple(Mount(**mount) for mount in data.get("mounts", ())),
                 "fds": tuple(data.get("fds", ())),
+                "user": tuple(data.get("user", ())),
             }
         )
 

@@ -126,6 +126,14 @@ class Runtime:
         finally:
             writer.close()
 
+    async def run_in(self, pid: int, argv: Sequence[str], timeout: float) -> tuple[bool, str]:
+        """A command inside the container whose process is `pid`: whether it returned 0, and its output."""
+        try:
+            done = await self.run(Process("", tuple(argv), enter=pid), timeout=timeout)
+        except (TestbedError, TimeoutError) as error:
+            return False, str(error)
+        return done.code == 0, (done.stdout + done.stderr).decode(errors="replace").strip()
+
     async def exits(self) -> AsyncIterator[Status]:
         """Every exit from now on. Ends when init does."""
         reader, writer = await self._connect({"do": "watch"})

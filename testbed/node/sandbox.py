@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.kernel import namespaces
+from testbed.node import volumes
 from testbed.node.cni import CniError, Network, Sandbox
 from testbed.node.process import Mount
 
@@ -119,6 +120,7 @@ class Sandboxes:
             async with self._setups:
                 await self._network.delete(_sandbox(uid), held.result if held else None)
             await self._in_thread(_remove_netns, str(NETNS / f"pod-{uid}"))
+        volumes.unmount(self.directory(uid))
         shutil.rmtree(self.directory(uid), ignore_errors=True)
 
     def mounts(self, pod: Object) -> tuple[Mount, ...]:

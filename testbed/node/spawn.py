@@ -69,6 +69,8 @@ def _child(process: Process, descriptors: Sequence[int], report: int) -> None:
         kept = (*process.fds, report)
         _close_all_but(kept)
         os.chdir(process.cwd)
+        if process.user:
+            _become(process.user)
         if process.env is not None:
             os.environ.clear()
             os.environ.update(process.env)
@@ -154,7 +156,7 @@ def _isolate(process: Process) -> None:
     own = [
         kind
         for kind, wanted in (
-            ("mnt", process.pidns or process.netns or process.mounts),
+            ("mnt", process.pidns or process.netns or process.mounts or process.readonly),
             ("uts", process.hostname),
             ("ipc", process.pidns),
         )
@@ -172,6 +174,8 @@ def _isolate(process: Process) -> None:
         os_sethostname(process.hostname)
     for mount in process.mounts:
         _mount(mount)
+    if process.readonly:
+        namespaces.mount("none", "/", flags=namespaces.MS_REMOUNT | namespaces.MS_BIND | namespaces.MS_RDONLY)
 
 
 def os_sethostname(name: str) -> None:
@@ -191,6 +195,14 @@ def _mount(mount: Mount) -> None:
         namespaces.mount("tmpfs", mount.target, "tmpfs", namespaces.MS_NOSUID | namespaces.MS_NODEV)
     else:
         namespaces.bind(mount.source, mount.target, readonly=mount.readonly)
+
+
+def _become(user: Sequence[int]) -> None:
+    """That user, who may have low ports all the same, as with other container runtimes."""
+    Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
+    os.setgroups(user[1:])
+    os.setgid(user[1])
+    os.setuid(user[0])
 
 
 def _reset_signals() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,10 @@ Object = dict[str, Any]
 
 @dataclass
 class Container:
-    """A container of a Pod: its spec, the process of its latest start, and why it waits if it does."""
+    """A container of a Pod: its spec, the process of its latest start, and why it waits if it does.
+
+    `last_words`: the termination messages, by process.
+    """
 
     spec: Object
     program: Program | None = None
@@ -28,6 +31,7 @@ class Container:
     waiting: tuple[str, str] = ("ContainerCreating", "")
     restart_at: float | None = None
     initial: bool = False
+    last_words: dict[str, str] = field(default_factory=dict)
 
     @property
     def sidecar(self) -> bool:
@@ -61,7 +65,13 @@ class Container:
             return {"waiting": {"reason": reason} | ({"message": message} if message else {})}
         if self.process.running:
             return {"running": {"startedAt": _time(self.process.started)}}
-        return _terminated(self.process)
+        return self._ended(self.process)
+
+    def _ended(self, process: Status) -> Object:
+        made = _terminated(process)
+        if message := self.last_words.get(process.id):
+            made["terminated"]["message"] = message
+        return made
 
     def status(self) -> Object:
         ended = self.previous
@@ -76,7 +86,7 @@ class Container:
             "started": self.up and self.running,
             "restartCount": self.attempt,
             "state": self.state(),
-            "lastState": _terminated(ended) if ended else {},
+            "lastState": self._ended(ended) if ended else {},
         }
         return made | ({"containerID": f"testbed://{self.process.id}"} if self.process else {})
 

@@ -12,8 +12,11 @@ from typing import Any
 
 from testbed.client import ApiError
 from testbed.errors import TestbedError
+from testbed.kernel import namespaces
+from testbed.model import quantity
 from testbed.model.resources import CONFIG_MAPS, SECRETS, Resource
-from testbed.node.environment import expand, field
+from testbed.node.accounts import Tokens
+from testbed.node.environment import expand, field, resource
 from testbed.node.process import Mount
 from testbed.node.references import MissingReference, References
 
@@ -35,6 +38,7 @@ class Setting:
     pod: Object
     references: References
     facts: Mapping[str, str]
+    tokens: Tokens
 
 
 async def prepare(setting: Setting, directory: Path) -> None:
@@ -43,7 +47,7 @@ async def prepare(setting: Setting, directory: Path) -> None:
         name = volume["name"]
         try:
             await _prepare(volume, setting, place(directory, name))
-        except (MissingReference, MountError, ApiError, OSError) as error:
+        except (MissingReference, MountError, ApiError, OSError, ValueError) as error:
             raise MountError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from None
 
 
@@ -61,9 +65,25 @@ async def _prepare(volume: Object, setting: Setting, target: Path) -> None:
     if kind in FILLED:
         write(target, await FILLED[kind](volume[kind] or {}, setting))
     elif kind == "emptyDir":
-        target.chmod(0o777)
+        _empty(volume.get(kind) or {}, target)
     else:
         raise MountError(f"volumes of kind {kind!r} are not known here; {', '.join(KNOWN)} are")
+
+
+def _empty(source: Object, target: Path) -> None:
+    """In memory where that is asked for, and wherever its size is limited: a file system can do that."""
+    limit = source.get("sizeLimit")
+    if (limit or source.get("medium") == "Memory") and not target.is_mount():
+        options = "mode=777" + (f",size={int(quantity.parse(limit))}" if limit else "")
+        namespaces.mount("tmpfs", str(target), "tmpfs", namespaces.MS_NOSUID | namespaces.MS_NODEV, options)
+    target.chmod(0o777)
+
+
+def unmount(directory: Path) -> None:
+    """Let go of the volumes in memory of a Pod whose files are in `directory`."""
+    for target in (directory / "volumes").glob("*"):
+        if target.is_mount():
+            namespaces.unmount(str(target))
 
 
 async def _secret(source: Object, setting: Setting) -> Files:
@@ -74,9 +94,9 @@ async def _config_map(source: Object, setting: Setting) -> Files:
     return await _from_keys(CONFIG_MAPS, source.get("name", ""), source, setting)
 
 
-async def _from_keys(resource: Resource, name: str, source: Object, setting: Setting) -> Files:
+async def _from_keys(kind: Resource, name: str, source: Object, setting: Setting) -> Files:
     optional = bool(source.get("optional"))
-    contents = await setting.references.contents(resource, name, optional)
+    contents = await setting.references.contents(kind, name, optional)
     mode = source.get("defaultMode", DEFAULT_MODE)
     if source.get("items") is None:
         return {key: (content, mode) for key, content in contents.items()}
@@ -85,7 +105,7 @@ async def _from_keys(resource: Resource, name: str, source: Object, setting: Set
         if item["key"] in contents:
             files[_inside(item["path"])] = (contents[item["key"]], item.get("mode", mode))
         elif not optional:
-            raise MountError(f"references non-existent {resource.singular} key: {item['key']}")
+            raise MountError(f"references non-existent {kind.singular} key: {item['key']}")
     return files
 
 
@@ -93,7 +113,10 @@ async def _downward(source: Object, setting: Setting) -> Files:
     mode = source.get("defaultMode", DEFAULT_MODE)
     files: Files = {}
     for item in source.get("items") or ():
-        text = _field(setting, (item.get("fieldRef") or {}).get("fieldPath", ""))
+        if "resourceFieldRef" in item:
+            text = _resource(setting.pod, item["resourceFieldRef"])
+        else:
+            text = _field(setting, (item.get("fieldRef") or {}).get("fieldPath", ""))
         files[_inside(item["path"])] = (text.encode(), item.get("mode", mode))
     return files
 
@@ -107,13 +130,27 @@ def _field(setting: Setting, path: str) -> str:
     return field(setting.pod, path, setting.facts)
 
 
+def _resource(pod: Object, reference: Object) -> str:
+    spec = pod["spec"]
+    for container in (*spec["containers"], *(spec.get("initContainers") or ())):
+        if container["name"] == reference.get("containerName"):
+            return resource(container, reference)
+    raise MountError(f"there is no container {reference.get('containerName')!r}")
+
+
+async def _token(source: Object, setting: Setting) -> Files:
+    seconds = source.get("expirationSeconds") or 3600
+    token = await setting.tokens.of(setting.pod, source.get("audience") or "", seconds)
+    return {_inside(source["path"]): (token.encode(), source.get("defaultMode") or DEFAULT_MODE)}
+
+
 async def _projected(source: Object, setting: Setting) -> Files:
-    """Several sources in one directory. Tokens of service accounts are not issued here, and left out."""
+    """Several sources in one directory."""
     files: Files = {}
     for each in source.get("sources") or ():
         for kind, inner in each.items():
-            if kind in FILLED:
-                files |= await FILLED[kind]({"defaultMode": source.get("defaultMode"), **inner}, setting)
+            if kind in SOURCES:
+                files |= await SOURCES[kind]({"defaultMode": source.get("defaultMode"), **inner}, setting)
     return {path: (content, mode or DEFAULT_MODE) for path, (content, mode) in files.items()}
 
 
@@ -124,6 +161,9 @@ FILLED: dict[str, Callable[[Object, Setting], Awaitable[Files]]] = {
     "projected": _projected,
 }
 """Kinds of volumes that the node agent writes files into; containers see them read-only."""
+
+SOURCES = {**FILLED, "serviceAccountToken": _token}
+"""What a projected volume is put together from."""
 
 KNOWN = (*FILLED, "emptyDir", "hostPath")
 

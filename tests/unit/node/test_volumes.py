@@ -9,6 +9,7 @@ import pytest
 
 from testbed.client import Client, NotFound
 from testbed.model.resources import SECRETS, Resource
+from testbed.node.accounts import Tokens
 from testbed.node.environment import environment
 from testbed.node.process import Mount
 from testbed.node.references import MissingReference, References
@@ -46,6 +47,13 @@ class Api(Client):
         except KeyError:
             raise NotFound({"message": name, "code": 404}) from None
 
+    async def create(
+        self, resource: Resource, obj: dict[str, Any], *, subresource: str | None = None
+    ) -> dict[str, Any]:
+        assert (resource.kind, obj["metadata"]["name"], subresource) == ("ServiceAccount", "default", "token")
+        token = f"of {obj['spec']['boundObjectRef']['name']}"
+        return {"status": {"token": token, "expirationTimestamp": "2100-01-01T00:00:00Z"}}
+
 
 def pod(*volumes: dict[str, Any]) -> dict[str, Any]:
     metadata = {"name": "p", "namespace": "default", "uid": "u", "labels": {"b": "2", "a": "1"}}
@@ -53,7 +61,8 @@ def pod(*volumes: dict[str, Any]) -> dict[str, Any]:
 
 
 def fill(directory: Path, *volumes: dict[str, Any]) -> None:
-    asyncio.run(prepare(Setting(pod(*volumes), References(Api(), "default"), FACTS), directory))
+    setting = Setting(pod(*volumes), References(Api(), "default"), FACTS, Tokens(Api()))
+    asyncio.run(prepare(setting, directory))
 
 
 def read(directory: Path, name: str) -> dict[str, bytes]:
@@ -79,9 +88,9 @@ def test_secrets_and_config_maps_become_files(tmp_path: Path) -> None:
 
 def test_several_sources_in_one_directory(tmp_path: Path) -> None:
     labels = {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}
-    sources = [{"secret": {"name": "tls"}}, {"downwardAPI": labels}, {"serviceAccountToken": {}}]
+    sources = [{"secret": {"name": "tls"}}, {"downwardAPI": labels}, {"serviceAccountToken": {"path": "t"}}]
     fill(tmp_path, {"name": "all", "projected": {"sources": sources}})
-    assert read(tmp_path, "all") == {"a.key": b"\x00k", "labels": b'a="1"\nb="2"'}
+    assert read(tmp_path, "all") == {"a.key": b"\x00k", "labels": b'a="1"\nb="2"', "t": b"of p"}
 
 
 @pytest.mark.parametrize(
