@@ -15,6 +15,8 @@ Object = dict[str, Any]
 Change = Callable[[Object], Object]
 
 KEPT_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+FOREGROUND = "foregroundDeletion"
+"""The finalizer that holds an owner until the garbage collector has seen its dependents go."""
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -51,6 +53,8 @@ def begin(kind: Kind, obj: Object, options: DeleteOptions) -> None:
         if metadata["name"] in KEPT_NAMESPACES:
             raise forbidden(kind.resource, metadata["name"], "this namespace may not be deleted")
         obj.setdefault("status", {})["phase"] = "Terminating"
+    if options.propagation == "Foreground" and FOREGROUND not in metadata.get("finalizers", ()):
+        metadata["finalizers"] = [*metadata.get("finalizers", ()), FOREGROUND]
     grace = _grace(obj, options) if kind.resource is PODS else 0
     held = metadata.get("deletionGracePeriodSeconds")
     if metadata.get("deletionTimestamp") and held is not None:

@@ -11,6 +11,10 @@ from testbed.model.conditions import holds
 
 Object = dict[str, Any]
 
+PREFER_SAME_NODE = "PreferSameNode"
+ZONAL = ("PreferClose", "PreferSameZone", PREFER_SAME_NODE)
+"""Values of trafficDistribution that keep to a zone; the last one only when the node has no endpoint."""
+
 
 def selects(service: Object, pod: Object) -> bool:
     """Whether the Service's selector matches; one without a selector selects nothing."""
@@ -87,7 +91,21 @@ def endpoint(service: Object, pod: Object, family: str, zones: Mapping[str, str]
             entry["zone"] = zones[node]
     if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
         entry["hostname"] = pod["spec"]["hostname"]
+    if hinted := hints(service, entry):
+        entry["hints"] = hinted
     return entry
+
+
+def hints(service: Object, endpoint: Object) -> Object:
+    """Who should use the endpoint, by `spec.trafficDistribution` (KEP-4444, KEP-3015): its zone, its node."""
+    distribution, zone = service["spec"].get("trafficDistribution"), endpoint.get("zone")
+    node = endpoint.get("nodeName")
+    made: Object = {}
+    if distribution in ZONAL and zone:
+        made["forZones"] = [{"name": zone}]
+    if distribution == PREFER_SAME_NODE and node:
+        made["forNodes"] = [{"name": node}]
+    return made
 
 
 def target_ref(pod: Object) -> Object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testbed.controllers.base import Object, World
+from testbed.controllers.history import History
 from testbed.controllers.owner import REVISION, PodOwner, is_active, is_finished, is_of, pod_of, revision_of
 from testbed.controllers.placement import misfit
 from testbed.controllers.rollout import share
@@ -28,6 +29,7 @@ class DaemonSets(PodOwner):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._fits: dict[str, object] = {}
+        self.history = History(world, DAEMON_SETS)
         world.informer(NODES).subscribe(self._node_changed)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
@@ -43,6 +45,7 @@ class DaemonSets(PodOwner):
         owner = self.owner(key)
         if owner is None or self.is_ending(owner):
             return
+        await self.history.record(owner, self.owned(owner))
         wanted = {
             name
             for name, node in self.world.informer(NODES).store.items()

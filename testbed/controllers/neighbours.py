@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.controllers.placement import affine, liking, matches, refusal
+from testbed.controllers.placement import affine, liking, refusal
+from testbed.model.labels import selects
 
 Object = dict[str, Any]
 Labels = Mapping[str, str]
@@ -124,8 +125,8 @@ class Neighbours:
             within = namespace in names
             if not within and chosen is not None:
                 labels = self._around.namespaces.get(namespace, {}).get("metadata", {}).get("labels")
-                within = matches(chosen, labels or {})
-            return within and matches(selector, pod["metadata"].get("labels") or {})
+                within = selects(chosen, labels or {})
+            return within and selects(selector, pod["metadata"].get("labels") or {})
 
         return means
 
@@ -155,14 +156,14 @@ class Spread:
         self._hard = constraint.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"
         selector, namespace = _with_label_keys(constraint, pod), pod["metadata"].get("namespace")
         own = pod["metadata"].get("labels") or {}
-        self._self = int(matches(selector, own))
+        self._self = int(selects(selector, own))
         honoured = constraint.get("nodeAffinityPolicy", "Honor") == "Honor"
         nodes = [node for node in around.nodes if not honoured or affine(pod, node)]
         kept = Surroundings(nodes, around.occupants)
 
         def means(other: Object) -> bool:
             same = other["metadata"].get("namespace") == namespace
-            return same and matches(selector, other["metadata"].get("labels") or {})
+            return same and selects(selector, other["metadata"].get("labels") or {})
 
         self._places = _count(self._key, kept, means)
         least = constraint.get("minDomains") or 1

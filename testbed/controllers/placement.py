@@ -60,16 +60,6 @@ def _term_holds(term: Object, node: Object) -> bool:
     return bool(held) and all(held)
 
 
-def matches(selector: Object | None, labels: Mapping[str, str]) -> bool:
-    """Whether a LabelSelector chooses the labels; an absent one chooses nothing, an empty one everything."""
-    if selector is None:
-        return False
-    plain = (selector.get("matchLabels") or {}).items()
-    return all(labels.get(name) == value for name, value in plain) and all(
-        _holds(each, labels) for each in selector.get("matchExpressions") or ()
-    )
-
-
 def _holds(requirement: Object, labels: Mapping[str, str]) -> bool:
     held, values = labels.get(requirement["key"]), requirement.get("values") or ()
     answers = {

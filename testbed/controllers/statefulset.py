@@ -5,7 +5,8 @@ There are no persistent volumes here: a claim template gives each Pod an empty d
 
 from __future__ import annotations
 
-from testbed.controllers.base import Object
+from testbed.controllers.base import Object, World
+from testbed.controllers.history import History
 from testbed.controllers.owner import (
     REVISION,
     PodOwner,
@@ -26,11 +27,16 @@ class StatefulSets(PodOwner):
     name = "statefulset"
     resource = STATEFUL_SETS
 
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.history = History(world, STATEFUL_SETS)
+
     async def sync(self, key: str) -> None:
         owner = self.owner(key)
         if owner is None:
             return
         if not self.is_ending(owner):
+            await self.history.record(owner, self.owned(owner))
             create, delete = plan(owner, self.owned(owner))
             await self.remove(delete)
             await self.make(member(owner, number) for number in create)

@@ -145,6 +145,37 @@ def test_a_stateful_set_keeps_names_and_order(kubectl: Kubectl) -> None:
     until(lambda: not kubectl.pods("app=db"), "members are left")
 
 
+@pytest.mark.feature("A23", "C2")
+@pytest.mark.parametrize(("kind", "manifest"), [("daemonset", DAEMONS), ("statefulset", SET)])
+def test_a_rollout_has_a_history_and_is_undone(kubectl: Kubectl, kind: str, manifest: str) -> None:
+    kubectl("apply", "-f", "-", manifest=manifest)
+    name = f"{kind}/{'agent' if kind == 'daemonset' else 'db'}"
+    kubectl("rollout", "status", name, "--timeout=60s")
+    kubectl("set", "env", name, "COLOR=blue")
+    kubectl("rollout", "status", name, "--timeout=60s")
+    assert kubectl("rollout", "history", name).split()[-4:] == ["1", "<none>", "2", "<none>"]
+    assert "COLOR:\tblue" in kubectl("rollout", "history", name, "--revision=2")
+    assert "COLOR" not in kubectl("rollout", "history", name, "--revision=1")
+    kubectl("rollout", "undo", name)
+    kubectl("rollout", "status", name, "--timeout=60s")
+    assert "COLOR" not in kubectl("get", name, "-o", "yaml").partition("template:")[2]
+    until(lambda: kubectl("rollout", "history", name).split()[-4:] == ["2", "<none>", "3", "<none>"], "no 3")
+    kubectl("delete", "-f", "-", "--cascade=foreground", manifest=manifest)
+    assert not kubectl.pods("app in (agent, db)"), "the owner waits for its Pods"
+    until(lambda: not kubectl("get", "controllerrevisions", "-o", "name"), "revisions are left")
+
+
+@pytest.mark.feature("C2")
+def test_dependents_go_before_with_or_without_their_owner(kubectl: Kubectl) -> None:
+    kubectl("create", "deployment", "web", "--image=testbed/echo", "--replicas=2")
+    kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
+    kubectl("delete", "deployment", "web", "--cascade=orphan")
+    (left,) = kubectl("get", "replicasets", "-l", "app=web", "-o", "name").split()
+    assert len(kubectl.pods("app=web")) == 2
+    kubectl("delete", left, "--cascade=foreground", "--timeout=60s")
+    assert not kubectl.pods("app=web")
+
+
 def test_jobs_complete_or_fail(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", manifest=JOBS)
     kubectl("wait", "--for=condition=Complete", "job/good", "--timeout=60s")

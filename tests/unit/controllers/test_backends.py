@@ -56,6 +56,23 @@ def test_conditions_tell_ready_serving_and_terminating_apart() -> None:
     assert conditions(pod("a", ready=False), publishNotReadyAddresses=True) == (True, True, False)
 
 
+@pytest.mark.feature("B10")
+@pytest.mark.parametrize(
+    ("distribution", "expected"),
+    [
+        ("", None),
+        ("PreferClose", {"forZones": [{"name": "zone-a"}]}),
+        ("PreferSameZone", {"forZones": [{"name": "zone-a"}]}),
+        ("PreferSameNode", {"forZones": [{"name": "zone-a"}], "forNodes": [{"name": "node01"}]}),
+    ],
+)
+def test_hints_say_who_should_use_an_endpoint(distribution: str, expected: Any) -> None:
+    made = backends.endpoint(
+        service(trafficDistribution=distribution), pod("a"), "IPv4", {"node01": "zone-a"}
+    )
+    assert made.get("hints") == expected
+
+
 def test_an_endpoint_says_where_and_who() -> None:
     made = backends.endpoint(service(), pod("a"), "IPv4", {"node01": "zone-a"})
     assert (made["addresses"], made["nodeName"], made["zone"]) == (["10.244.1.2"], "node01", "zone-a")
