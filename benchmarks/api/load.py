@@ -1,8 +1,10 @@
 """The load of the API benchmarks: as little client as can be, in a process of its own.
 
-python load.py KUBECONFIG create FIRST COUNT FLIGHT   creates COUNT Services and as many EndpointSlices
-python load.py KUBECONFIG watch WATCHERS RATE SECONDS   changes one object RATE times a second, watched by WATCHERS
-python load.py KUBECONFIG get PATH TIMES           reads a path
+python load.py KUBECONFIG create FIRST COUNT FLIGHT
+                                            creates COUNT Services and as many EndpointSlices
+python load.py KUBECONFIG watch WATCHERS RATE SECONDS
+                                            changes one object RATE times a second, watched by WATCHERS
+python load.py KUBECONFIG get PATH TIMES    reads a path
 
 Prints JSON. Latencies are in µs.
 """
@@ -136,41 +138,41 @@ async def create(access, first, count, flight):
 
 
 async def watch(access, watchers, rate, seconds):
+    """The writer is another process, so that reading does not hold up writing."""
     writer = await connect(access)
-    made = {"metadata": {"name": "watched"}, "data": {"stamp": "0"}}
-    await writer.ask(request("POST", MAPS, made))
+    await writer.ask(request("POST", MAPS, {"metadata": {"name": "watched"}, "data": {"stamp": "0"}}))
     version = json.loads(writer.buffer.partition(b"\r\n\r\n")[2])["metadata"]["resourceVersion"]
     watches = [await connect(access, Watch) for _ in range(int(watchers))]
     where = f"{MAPS}?watch=1&resourceVersion={version}&fieldSelector=metadata.name%3Dwatched"
     for each in watches:
         each.transport.write(request("GET", where))
-    return await _changed(access, writer, watches, float(rate), float(seconds))
-
-
-async def _changed(access, writer, watches, rate, seconds):
-    writers = deque([writer, *[await connect(access) for _ in range(7)]])
     await asyncio.gather(*(each.opened for each in watches))
-    began, late, tasks = time.monotonic(), 0.0, set()
-    for number in range(int(rate * seconds)):
-        due = began + number / rate
-        if (wait := due - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
-        late = max(late, -wait)
-        while not writers:
-            await asyncio.sleep(0)
-        connection = writers.popleft()
-        body = {"metadata": {"name": "watched"}, "data": {"stamp": str(time.monotonic_ns())}}
-        task = asyncio.create_task(connection.ask(request("PUT", f"{MAPS}/watched", body)))
-        tasks.add(task)
-        task.add_done_callback(
-            lambda done, connection=connection: (writers.append(connection), tasks.discard(done))
-        )
-    await asyncio.gather(*tasks)
-    wanted, deadline = int(rate * seconds), time.monotonic() + 30
+    argv = [sys.executable, __file__, sys.argv[1], "change", rate, seconds]
+    child = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    told, _ = await child.communicate()
+    wanted, deadline = int(float(rate) * float(seconds)), time.monotonic() + 30
     while min(len(each.ages) for each in watches) < wanted and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
     ages = [age for each in watches for age in each.ages]
-    return {"ages": ages, "seen": min(len(each.ages) for each in watches), "late": late}
+    return {"ages": ages, "seen": min(len(each.ages) for each in watches), **json.loads(told)}
+
+
+async def change(access, rate, seconds):
+    """Change the object that is watched, RATE times a second; how late the last was."""
+    rate, count = float(rate), int(float(rate) * float(seconds))
+    connections = [await connect(access) for _ in range(8)]
+    began, numbers = time.monotonic(), iter(range(count))
+
+    async def work(connection):
+        for number in numbers:
+            wait = began + number / rate - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            body = {"metadata": {"name": "watched"}, "data": {"stamp": str(time.monotonic_ns())}}
+            assert await connection.ask(request("PUT", f"{MAPS}/watched", body)) == 200
+        return max(0.0, -wait)
+
+    return {"late": max(await asyncio.gather(*map(work, connections)))}
 
 
 async def get(access, path, times):

@@ -2,8 +2,8 @@
 
 pytest benchmarks/api
 
-A promise of a rate is held against the server's own CPU seconds, too: on a busy machine the wall clock tells more
-of the machine than of the server, and only the first is asserted then.
+A promise of a rate is held against the server's own CPU seconds, too: on a busy machine the wall clock
+tells more of the machine than of the server, and only the first is asserted then.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def promise(benchmark, capsys):
 
 
 def test_durable_creates(server: Server, recorded, promise, benchmark) -> None:
-    """5,000 Services and 5,000 EndpointSlices of five endpoints, 32 in flight; an answer means it is on disk."""
+    """5,000 Services and 5,000 EndpointSlices of five endpoints, 32 in flight; an answer means: on disk."""
     before = server.cpu
     seen = server.load("create", 0, COUNT, FLIGHT)
     used = server.cpu - before

@@ -96,8 +96,8 @@ class Selection:
     def matches(self, record: Record) -> bool:
         return (
             (not self.namespace or record.key[0] == self.namespace)
-            and (not self.labels or selectors.matches(self.labels, record.labels))
-            and (not self.fields or selectors.matches(self.fields, record.fields))
+            and (not self.labels or selectors.matches(self.labels, record.labels.get))
+            and (not self.fields or selectors.matches(self.fields, record.field))
         )
 
 

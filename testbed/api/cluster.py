@@ -14,6 +14,8 @@ from testbed.api.status import FieldError, forbidden_field, invalid_value, not_s
 Object = dict[str, Any]
 
 ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
+_SPECIAL_FIRST = frozenset({0, 127, 169, *range(224, 240)})
+"""First bytes of the IPv4 ranges that are no endpoint's."""
 MOST_ENDPOINTS = 1000
 """Endpoints in a slice, at most (KEP-752)."""
 
@@ -63,10 +65,12 @@ def endpoints_errors(obj: Object, old: Object | None) -> Errors:
 
 def _endpoint_address(text: Any, field: str) -> Errors:
     """Addresses that must never be an endpoint: they would turn the proxy on the node itself."""
-    errors = rules.address(text, field)
-    if errors:
-        return errors
-    address = ip_address(text)
+    packed = rules.packed(text)
+    if not packed:
+        return rules.address(text, field)
+    if len(packed) == 4 and packed[0] not in _SPECIAL_FIRST:  # nearly all
+        return []
+    address = ip_address(packed)
     for holds, told in (
         (address.is_unspecified, f"may not be unspecified ({text})"),
         (address.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
@@ -130,7 +134,7 @@ def _slice_address(kind: Any, text: Any, field: str) -> Errors:
         wrong = rules.dns_subdomain(str(text))
         return [invalid_value(field, text, wrong)] if wrong else []
     errors = _endpoint_address(text, field)
-    if not errors and kind in ADDRESS_TYPES and f"IPv{ip_address(text).version}" != kind:
+    if not errors and kind in ADDRESS_TYPES and len(rules.packed(text)) != (4 if kind == "IPv4" else 16):
         return [invalid_value(field, text, f"must be an {kind} address")]
     return errors
 

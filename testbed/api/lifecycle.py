@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from testbed.api.registry import Kind
@@ -33,7 +34,12 @@ class DeleteOptions:
 
 def now(after: int = 0) -> str:
     """The time (in `after` seconds) as Kubernetes writes it: RFC 3339, whole seconds, UTC."""
-    return (datetime.now(UTC) + timedelta(seconds=after)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(int(time.time()) + after)
+
+
+@lru_cache(4)
+def _written(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def is_over(kind: Kind, obj: Object) -> bool:

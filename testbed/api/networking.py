@@ -52,6 +52,15 @@ ADDRESS_COLUMNS = (
 CIDR_COLUMNS = (NAME, Column("CIDRs", lambda obj: ",".join(obj["spec"].get("cidrs") or ())), AGE)
 
 
+_ADDRESS_LABELS = {
+    family: {
+        "ipaddress.kubernetes.io/ip-family": family,
+        "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+    }
+    for family in ("IPv4", "IPv6")
+}
+
+
 def addresses_of(service: Object) -> Iterator[Object]:
     """The IPAddresses that are there because a Service has them (KEP-1880)."""
     metadata = service["metadata"]
@@ -71,10 +80,7 @@ def addresses_of(service: Object) -> Iterator[Object]:
                 "name": text,
                 "uid": str(uuid.uuid5(uuid.UUID(metadata["uid"]), text)),
                 "creationTimestamp": metadata["creationTimestamp"],
-                "labels": {
-                    "ipaddress.kubernetes.io/ip-family": "IPv6" if ":" in text else "IPv4",
-                    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
-                },
+                "labels": _ADDRESS_LABELS["IPv6" if ":" in text else "IPv4"],
             },
             "spec": {"parentRef": owner},
         }

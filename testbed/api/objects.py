@@ -46,6 +46,11 @@ Admit = Callable[[Object, Object | None], None]
 """(new, old) -> nothing, or StatusError if its writer may not write that."""
 
 
+def _uid() -> str:
+    """A random UUID; nothing depends on nobody being able to guess it."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+
+
 def _anybody(new: Object, old: Object | None) -> None:
     """May write anything."""
 
@@ -114,7 +119,7 @@ class Objects:
         check_namespace(kind, namespace, metadata)
         for name in ("selfLink", "managedFields", *SYSTEM_FIELDS):
             metadata.pop(name, None)
-        metadata["uid"] = str(uuid.uuid4())
+        metadata["uid"] = _uid()
         metadata["creationTimestamp"] = now()
         return metadata
 

@@ -9,6 +9,7 @@ from typing import Any
 from testbed.api import budgets, cluster, columns, networking, pods, policy, rules, services, workloads
 from testbed.api.cells import Column
 from testbed.api.rules import Errors, NameRule
+from testbed.api.store import EMPTY
 from testbed.model import resources
 from testbed.model.resources import Resource
 
@@ -286,11 +287,10 @@ BY_PATH: Mapping[tuple[str, str, str], Kind] = {
 
 def index(kind_id: str, obj: Object) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """What selectors look at: the labels of an object, and its selectable fields."""
-    metadata = obj["metadata"]
-    fields = {"metadata.name": metadata["name"], "metadata.namespace": metadata.get("namespace", "")}
-    for path in BY_ID[kind_id].fields:
-        fields[path] = _text(obj, path)
-    return metadata.get("labels") or {}, fields
+    paths = BY_ID[kind_id].fields
+    return obj["metadata"].get("labels") or EMPTY, {
+        path: _text(obj, path) for path in paths
+    } if paths else EMPTY
 
 
 def derive(kind_id: str, obj: Object) -> Iterator[tuple[str, tuple[str, str], Object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from testbed.api.status import StatusError, bad_request
@@ -30,9 +30,6 @@ class Requirement:
     key: str
     operator: str
     values: frozenset[str] = frozenset()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        return _OPERATORS[self.operator](labels.get(self.key), self.values)
 
 
 def _compare(value: str | None, values: frozenset[str], sign: int) -> bool:
@@ -86,6 +83,6 @@ def _unknown_field(field: str, kind: str) -> StatusError:
     return bad_request(f'field label not supported: {field} (kind "{kind}")')
 
 
-def matches(requirements: tuple[Requirement, ...], labels: Mapping[str, str]) -> bool:
-    """Whether all terms hold."""
-    return all(requirement.matches(labels) for requirement in requirements)
+def matches(requirements: tuple[Requirement, ...], value: Callable[[str], str | None]) -> bool:
+    """Whether all terms hold; `value` gives what is there under a key."""
+    return all(_OPERATORS[each.operator](value(each.key), each.values) for each in requirements)

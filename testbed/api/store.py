@@ -25,7 +25,7 @@ Object = dict[str, Any]
 Key = tuple[str, str]
 """Namespace ("" for kinds outside namespaces) and name."""
 Index = Callable[[str, Object], tuple[Mapping[str, str], Mapping[str, str]]]
-"""(kind, object) -> its labels and its selectable fields."""
+"""(kind, object) -> its labels, and its selectable fields besides name and namespace."""
 Derive = Callable[[str, Object], Iterable[tuple[str, Key, Object]]]
 """(kind, object) -> the objects (kind, key, object) that are there because it is."""
 
@@ -33,6 +33,9 @@ WINDOW = 10_000
 """Events kept for watches that resume; older ones are compacted, a sixteenth of it at a time."""
 EMPTY: Mapping[str, str] = {}
 NONE_DERIVED: Mapping[tuple[str, Key], Record] = {}
+
+
+_OF_KEY = {"metadata.namespace": 0, "metadata.name": 1}
 
 
 class Record:
@@ -46,6 +49,12 @@ class Record:
         self.key, self.revision, self.data, self.labels, self.fields = key, revision, data, labels, fields
         self.derived: Mapping[tuple[str, Key], Record] = NONE_DERIVED
         """What is there because this is: never in the journal, made from it anew."""
+
+    def field(self, path: str) -> str | None:
+        """What a field selector looks at."""
+        if path in _OF_KEY:
+            return self.key[_OF_KEY[path]]
+        return self.fields.get(path)
 
     def decode(self) -> Object:
         """A fresh copy of the object, free to change."""
@@ -183,7 +192,7 @@ class Store:
         previous = self.latest(kind, key)
         self._assigned += 1
         obj["metadata"]["resourceVersion"] = str(self._assigned)
-        record = self._record(kind, key, self._assigned, orjson.dumps(obj), obj)
+        record = self._record(kind, key, self._assigned, _json(obj), obj)
         event = Event(type, kind, record, previous)
         self._pending[kind, key] = event
         self._last = future = self._loop.create_future()
@@ -195,7 +204,7 @@ class Store:
         derived = {}
         for what, place, made in self._derive(kind, obj):
             made["metadata"]["resourceVersion"] = str(revision)
-            derived[what, place] = Record(place, revision, orjson.dumps(made), *self._index(what, made))
+            derived[what, place] = Record(place, revision, _json(made), *self._index(what, made))
         if derived:
             record.derived = derived
         return record
@@ -299,6 +308,11 @@ class Store:
         self._queue.put(_Trim(self.compacted, drops))
 
 
+def _json(obj: Object) -> bytes:
+    """JSON of its own size: what orjson returns may hold on to kilobytes of its buffer."""
+    return bytes(memoryview(orjson.dumps(obj)))
+
+
 def _following(event: Event) -> Iterator[Event]:
     """What comes and goes because the object of an event comes, changes or goes."""
     before = event.previous.derived if event.previous else NONE_DERIVED
@@ -307,7 +321,7 @@ def _following(event: Event) -> Iterator[Event]:
         if (kind, key) not in after:
             obj = record.decode()
             obj["metadata"]["resourceVersion"] = str(event.record.revision)
-            gone = Record(key, event.record.revision, orjson.dumps(obj), record.labels, record.fields)
+            gone = Record(key, event.record.revision, _json(obj), record.labels, record.fields)
             yield Event("DELETED", kind, gone, record, derived=True)
     for (kind, key), record in after.items():
         if (kind, key) not in before:

@@ -26,6 +26,8 @@ SHORTEST, LONGEST = 1800, 3600
 """Seconds that a watch stays open which does not say how long (kube-apiserver's --min-request-timeout)."""
 MOST_WAITING = 32 * 1024 * 1024
 """Bytes that may wait for a slow reader before its connection is cut; it resumes from where it was."""
+GAP_EACH, SHORTEST_GAP, LONGEST_GAP = 50e-6, 0.001, 0.01
+"""Seconds between two writes to a watch, for each watch open: of many watches, events share a write."""
 _INITIAL_END = "k8s.io/initial-events-end"
 
 _encoded: tuple[Event | None, bytes] = (None, b"")
@@ -202,6 +204,8 @@ class Watches:
             lines = watcher.take()
             if lines:
                 await response.write(lines)
+                if (gap := GAP_EACH * len(self._open)) >= SHORTEST_GAP:
+                    await asyncio.sleep(min(gap, LONGEST_GAP))
                 continue
             left = end - time.monotonic()
             if watcher.closed or self._closing or left <= 0:

@@ -20,6 +20,9 @@ from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDRS, PortRange
 if TYPE_CHECKING:
     from testbed.api.server import Settings
 
+COLLECT_EVERY = (50_000, 20, 100)
+"""Of the garbage collector: what is stored is in no cycle, and looking it all over takes time."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     server = Server(_settings(args))
     gc.freeze()
+    gc.set_threshold(*COLLECT_EVERY)
     asyncio.run(server.run())
     return 0
 
