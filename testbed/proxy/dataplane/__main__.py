@@ -64,7 +64,7 @@ class DataPlane:
     def _listen(self, key: Key) -> TcpListener | UdpListener:
         new = (
             TcpListener(self._tcp, self._address)
-            if key[1] == "TCP"
+            if key.protocol == "TCP"
             else UdpListener(self._reactor, self._address, self._udp_timeout)
         )
         self._listeners[key] = new

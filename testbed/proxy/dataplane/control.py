@@ -6,12 +6,18 @@ import pickle
 import socket
 import struct
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from testbed.proxy.dataplane.balance import Address
 
-Key = tuple[str, str, str]
-"""Service port, protocol (TCP or UDP), and which of its routes: "cluster" or "local"."""
+
+class Key(NamedTuple):
+    """What a listener is for. `route`: "cluster" or "local". `sticky`: its clients have affinity."""
+
+    service_port: str
+    protocol: str
+    route: str = "cluster"
+    sticky: bool = False
 
 
 @dataclass(frozen=True)

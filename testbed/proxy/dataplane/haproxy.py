@@ -31,13 +31,12 @@ class Slot:
 
     name: str
     socket: socket.socket
-    affinity: float = 0.0
     wanted: frozenset[Address] = frozenset()
     running: frozenset[Address] = frozenset()
     leaving: set[Address] = field(default_factory=set)
 
-    def section(self, family: int) -> Section:
-        return Section(self.name, self.socket.fileno(), tuple(sorted(self.wanted)), self.affinity, family)
+    def section(self) -> Section:
+        return Section(self.name, self.socket.fileno(), tuple(sorted(self.wanted)))
 
 
 class Haproxy:
@@ -50,8 +49,6 @@ class Haproxy:
         self._spare: list[Slot] = []
         self._leaving: set[Slot] = set()
         self._made = 0
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._peer_port = free.getsockname()[1]
         self._ended: list[Running] = []
         self._running: Running | None = None
         self._sure = False
@@ -73,7 +70,7 @@ class Haproxy:
         errors: dict[Key, str] = {}
         for key, wanted in change.serve.items():
             try:
-                slot, found = self._slot(key, wanted.affinity)
+                slot, found = self._slot(key)
             except OSError as error:
                 errors[key] = str(error.strerror or error)
                 continue
@@ -96,24 +93,18 @@ class Haproxy:
         for slot in (*self._taken.values(), *self._spare):
             slot.socket.close()
 
-    def _slot(self, key: Key, affinity: float) -> tuple[Slot, bool]:
-        """The section for `key`, and whether the running configuration has it so."""
-        slot = self._taken.get(key)
+    def _slot(self, key: Key) -> tuple[Slot, bool]:
+        """The section for `key`, and whether the running configuration has it."""
+        slot, found = self._taken.get(key), True
         if slot is None:
-            fits = bool(self._spare) and not affinity
-            slot = self._taken[key] = self._spare.pop() if self._spare else self._make()
-        else:
-            fits = slot.affinity == affinity
-        slot.affinity = affinity
-        return slot, fits
+            found = bool(self._spare)
+            slot = self._taken[key] = self._spare.pop() if found else self._make()
+        return slot, found
 
     def _free(self, slot: Slot) -> Slot:
-        """Rules lead there no more. A section with affinity cannot serve another Service: it goes."""
+        """Rules lead there no more."""
         slot.wanted = frozenset()
-        if slot.affinity:
-            slot.socket.close()
-        else:
-            self._spare.append(slot)
+        self._spare.append(slot)
         return slot
 
     def _make(self) -> Slot:
@@ -127,9 +118,8 @@ class Haproxy:
         lacking = max(SPARE, len(self._taken) // SPARE_SHARE) - len(self._spare)
         self._spare += [self._make() for _ in range(lacking)]
         slots = [*self._taken.values(), *self._spare]
-        family = 6 if ":" in self._address else 4
         before = self._running
-        self._running = Running([slot.section(family) for slot in slots], self._peer_port, before)
+        self._running = Running([slot.section() for slot in slots], before)
         self._ended = [one for one in (*self._ended, before) if one and one.alive]
         self._leaving.clear()
         for slot in slots:

@@ -31,7 +31,7 @@ class HaproxyError(TestbedError):
 class Running:
     """One process. Its socket for commands has a name of the kernel's choice and is in no file system."""
 
-    def __init__(self, sections: Sequence[Section], peer_port: int, before: Running | None = None) -> None:
+    def __init__(self, sections: Sequence[Section], before: Running | None = None) -> None:
         """Returns when it serves. It takes over from the process `before`. Raises HaproxyError."""
         if not shutil.which("haproxy"):
             raise HaproxyError("haproxy is not on PATH; install the package haproxy")
@@ -39,7 +39,7 @@ class Running:
             admin.bind("")
             admin.listen()
             self._admin = admin.getsockname()
-            file.write(text(sections, admin.fileno(), peer_port))
+            file.write(text(sections, admin.fileno()))
             file.flush()
             # -q: without a line for each section that ends; what hinders a start is still said
             argv = ["haproxy", "-q", "-db", "-f", f"/proc/self/fd/{file.fileno()}"]

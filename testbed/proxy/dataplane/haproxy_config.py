@@ -11,15 +11,9 @@ from dataclasses import dataclass
 
 from testbed.proxy.dataplane.balance import Address
 
-PEER = "self"
-"""On a reload the old process tells the new one which clients have affinity with whom."""
-CLIENTS = 65536
-"""Clients remembered for each listener with affinity."""
-
 HEAD = """\
 global
   nbthread 1
-  localpeer {peer}
   stats socket fd@{admin} level admin
   stats timeout 1m
 defaults
@@ -33,33 +27,24 @@ defaults
   option splice-auto
   option clitcpka
   option srvtcpka
-peers {peer}
-  peer {peer} 127.0.0.1:{port}
 """
 """One thread: a node of a testbed is one of many on the machine. 24 days: HAProxy knows no "for ever"."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A proxy with an inherited socket. `affinity` in seconds, 0: none."""
+    """A proxy with an inherited socket."""
 
     name: str
     fd: int
     servers: tuple[Address, ...] = ()
-    affinity: float = 0.0
-    family: int = 4
 
 
-def text(sections: Iterable[Section], admin: int, peer_port: int) -> str:
+def text(sections: Iterable[Section], admin: int) -> str:
     """The whole configuration. `admin`: descriptor of the socket for run-time commands."""
-    lines = [HEAD.format(peer=PEER, admin=admin, port=peer_port).rstrip()]
+    lines = [HEAD.format(admin=admin).rstrip()]
     for section in sections:
         lines += [f"listen {section.name}", f"  bind fd@{section.fd}"]
-        if section.affinity:
-            seconds = round(section.affinity)
-            kind = "ip" if section.family == 4 else "ipv6"
-            lines.append(f"  stick-table type {kind} size {CLIENTS} expire {seconds}s peers {PEER}")
-            lines.append("  stick on src")
         lines += [f"  server {server(one)} {place(one)}" for one in section.servers]
     return "\n".join([*lines, ""])
 

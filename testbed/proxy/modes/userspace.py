@@ -18,7 +18,7 @@ from testbed.proxy.dataplane.control import Change, Done, Key, Listener, receive
 from testbed.proxy.modes.base import Memo, Mode
 from testbed.proxy.modes.chains import rule_set
 from testbed.proxy.modes.iptables_rules import ServiceRules, service_rules
-from testbed.proxy.modes.userspace_rules import key, redirects, routes
+from testbed.proxy.modes.userspace_rules import carried, key, redirects, routes
 from testbed.proxy.options import ProxyOptions
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Userspace(Mode[Served]):
 
     def __init__(self, options: ProxyOptions) -> None:
         super().__init__(options)
-        self._memo = Memo(lambda service: service_rules(service, options))
+        self._memo = Memo(lambda service: service_rules(carried(service), options))
         self._warned: set[str] = set()
 
     def start(self) -> str:
@@ -121,7 +121,7 @@ class Userspace(Mode[Served]):
         for service in snapshot.services.values():
             if service.protocol is Protocol.SCTP and service.name not in self._warned:
                 self._warned.add(service.name)
-                log.warning('Service port "%s" is not served: userspace mode has no SCTP', service.name)
+                log.warning('Service port "%s" is refused: userspace mode has no SCTP', service.name)
             for route in routes(service):
                 listeners[key(service, route)] = Listener(
                     tuple((one.ip, one.port) for one in route.endpoints), service.affinity_seconds

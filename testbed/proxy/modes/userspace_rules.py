@@ -7,6 +7,7 @@ refused in the filter table as in iptables mode; upstream would accept the conne
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Rules
@@ -43,7 +44,15 @@ JUMPS: Mapping[str, Mapping[str, Rules]] = {
 def key(service: ServicePort, route: Route) -> Key:
     """The listener that serves `route` of the Service port."""
     which = "local" if route is service.local and route != service.cluster else "cluster"
-    return service.name, service.protocol.value, which
+    return Key(service.name, service.protocol.value, which, bool(service.affinity_seconds))
+
+
+def carried(service: ServicePort) -> ServicePort:
+    """What the data plane can serve of it. SCTP is refused at once: its messages are no stream of bytes.
+
+    Upstream had no SCTP in this mode either; there the packets went their way past the rules.
+    """
+    return replace(service, cluster=Route(), local=Route()) if service.protocol is Protocol.SCTP else service
 
 
 def routes(service: ServicePort) -> Iterator[Route]:

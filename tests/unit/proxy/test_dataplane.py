@@ -18,8 +18,8 @@ from testbed.proxy.dataplane.haproxy import Haproxy
 from testbed.proxy.modes.userspace import DataPlane, Plane
 from testbed.proxy.options import ProxyOptions
 
-KEY: Key = ("default/web", "TCP", "cluster")
-UDP: Key = ("default/dns", "UDP", "cluster")
+KEY = Key("default/web", "TCP")
+UDP = Key("default/dns", "UDP")
 OPTIONS = ProxyOptions(udp_timeout=0.3)
 LARGE = os.urandom(1 << 20) * 8
 
@@ -147,22 +147,28 @@ def test_reset_passes(plane: DataPlane) -> None:
 
 
 @pytest.mark.feature("A18", "B2")
-def test_round_robin_and_affinity(plane: DataPlane) -> None:
-    def says(text: bytes) -> Callable[[socket.socket], None]:
-        return lambda peer: peer.sendall(text)
+def says(word: bytes) -> Callable[[socket.socket], None]:
+    return lambda peer: peer.sendall(word)
 
-    def ask(front: Address) -> bytes:
-        with socket.create_connection(front, 5) as client:
-            return read_all(client)
 
+def ask(front: Address) -> bytes:
+    with socket.create_connection(front, 5) as client:
+        return read_all(client)
+
+
+def test_round_robin(plane: DataPlane) -> None:
     with backend(says(b"a")) as a, backend(says(b"b")) as b:
         front = serve(plane, KEY, a, b)
         first, second, *again = [ask(front) for _ in range(4)]
         assert {first, second} == {b"a", b"b"}
         assert again == [first, second]
-        assert serve(plane, KEY, a, b, affinity=60) == front
+
+
+def test_affinity(own: Plane) -> None:
+    with backend(says(b"a")) as a, backend(says(b"b")) as b:
+        front = serve(own, KEY, a, b, affinity=60)
         assert len({ask(front) for _ in range(4)}) == 1
-        serve(plane, KEY, b, affinity=60)
+        serve(own, KEY, b, affinity=60)
         assert ask(front) == b"b"
 
 
@@ -186,7 +192,7 @@ def test_no_descriptor_leaks(plane: DataPlane) -> None:
 
 
 def test_a_thousand_listeners(own: Plane) -> None:
-    wanted = {(f"default/web-{i}", "TCP", "cluster"): Listener((("127.0.0.1", 9),)) for i in range(1500)}
+    wanted = {Key(f"default/web-{i}", "TCP"): Listener((("127.0.0.1", 9),)) for i in range(1500)}
     done = own.change(Change(wanted))
     assert not done.errors
     assert len(set(done.ports.values())) == 1500

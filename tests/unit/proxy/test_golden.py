@@ -56,7 +56,7 @@ def nftables() -> str:
 def userspace() -> str:
     state = Userspace(OPTIONS).render(SNAPSHOT)
     ports = {key: 40000 + number for number, key in enumerate(state.listeners)}
-    lines = [f"{' '.join(key)} {ports[key]} -> {listener}" for key, listener in state.listeners.items()]
+    lines = [f"{' '.join(key[:3])} {ports[key]} -> {listener}" for key, listener in state.listeners.items()]
     refusals = [service_rules(one, OPTIONS) for one in SERVICES]
     return "\n".join(lines) + "\n" + written(redirects(SNAPSHOT, ports, refusals, OPTIONS))
 

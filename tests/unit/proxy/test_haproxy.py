@@ -14,15 +14,15 @@ from test_dataplane import KEY, backend, read_all, serve
 from test_golden import held_by_golden
 
 from testbed.proxy.dataplane.balance import Address
-from testbed.proxy.dataplane.control import Change, Key, Listener
+from testbed.proxy.dataplane.control import Change, Done, Key, Listener
 from testbed.proxy.dataplane.haproxy import SPARE, Haproxy
 from testbed.proxy.dataplane.haproxy_config import Section, text
+from testbed.proxy.modes.userspace_haproxy import Shared
 
 SECTIONS = (
     Section("s1", 11, (("10.244.1.2", 80), ("10.244.2.2", 80))),
-    Section("s2", 12, (("10.244.1.2", 443),), affinity=10800),
-    Section("s3", 13, (("fd00:10:244:1::2", 80),), affinity=60, family=6),
-    Section("s4", 14),
+    Section("s2", 12, (("fd00:10:244:1::2", 80),)),
+    Section("s3", 13),
 )
 
 
@@ -51,11 +51,33 @@ def ask(front: Address) -> bytes:
 
 
 def key(number: int) -> Key:
-    return f"default/web-{number}", "TCP", "cluster"
+    return Key(f"default/web-{number}", "TCP")
+
+
+def test_only_plain_tcp_is_haproxys() -> None:
+    taken: dict[str, list[Key]] = {"haproxy": [], "own": []}
+
+    class Recorder:
+        pid, alive = 1, True
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def change(self, change: Change) -> Done:
+            taken[self.name] += [*change.serve, *change.close]
+            return Done(dict.fromkeys(change.serve, 1), {})
+
+        def close(self) -> None: ...
+
+    plain, sticky, udp = KEY, KEY._replace(sticky=True), KEY._replace(protocol="UDP")
+    shared = Shared(Recorder("haproxy"), Recorder("own"))
+    done = shared.change(Change({one: Listener(()) for one in (plain, sticky, udp)}, (key(1),)))
+    assert taken == {"haproxy": [plain, key(1)], "own": [sticky, udp]}
+    assert done.ports.keys() == {plain, sticky, udp}
 
 
 def test_configuration() -> None:
-    held_by_golden("haproxy", text(SECTIONS, 9, 40000))
+    held_by_golden("haproxy", text(SECTIONS, 9))
 
 
 def test_an_endpoint_comes_and_goes_without_a_reload(haproxy: Haproxy) -> None:
@@ -82,19 +104,19 @@ def test_a_service_takes_a_spare_section_and_gives_it_back(haproxy: Haproxy) -> 
     assert haproxy.pid == pid
 
 
-def test_connections_and_affinity_live_through_a_reload(haproxy: Haproxy) -> None:
-    with says(b"a") as a, says(b"b") as b, says(b"c") as c:
-        front = serve(haproxy, KEY, a, b, c, affinity=60)
+def test_connections_live_through_reloads(haproxy: Haproxy) -> None:
+    with says(b"a") as a, says(b"b") as b:
+        front = serve(haproxy, KEY, a)
         with socket.create_connection(front, 5) as kept:
-            mine = kept.recv(10)
+            assert kept.recv(10) == b"a"
             for number in range(3):
                 pid = haproxy.pid
-                many = {key(i): Listener((a,)) for i in range(number * 100, number * 100 + 100)}
+                many = {key(i): Listener((b,)) for i in range(number * 100, number * 100 + 100)}
                 haproxy.change(Change(many))
                 assert haproxy.pid != pid
-                assert {ask(front) for _ in range(4)} == {mine}
+                assert {ask(front) for _ in range(4)} == {b"a"}
             kept.sendall(b"\n")
-            assert kept.recv(10) == mine
+            assert kept.recv(10) == b"a"
 
 
 def test_a_process_that_is_not_as_it_was_left_is_replaced(haproxy: Haproxy) -> None:
@@ -111,6 +133,7 @@ def test_a_process_that_is_not_as_it_was_left_is_replaced(haproxy: Haproxy) -> N
 def test_nobody_is_left_when_it_ends(haproxy: Haproxy) -> None:
     with says(b"a") as a, socket.create_connection(serve(haproxy, KEY, a), 5) as kept:
         assert kept.recv(10) == b"a"
-        serve(haproxy, KEY, a, affinity=60)  # the first process stays for the connection
+        haproxy.change(Change({key(i): Listener((a,)) for i in range(SPARE)}))
+        assert len(haproxy._ended) == 1, "the first process stays for the connection"
         haproxy.close()
         assert read_all(kept) == b""
