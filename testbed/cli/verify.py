@@ -21,6 +21,7 @@ from contextlib import ExitStack, closing
 from typing import TypeVar
 
 from testbed.errors import UsageError
+from testbed.model.families import VERSIONS, family
 from testbed.packets.columns import Column
 from testbed.packets.guest import Guest
 from testbed.packets.mutants import Score, in_words, joined, score
@@ -40,6 +41,12 @@ ENV_HELP = "auto (default): here, and at the same time in a VM what this kernel 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modes", metavar="M,…", help=MODES_HELP)
     parser.add_argument("--cases", default="*", metavar="GLOB", help="only the cases whose name matches")
+    parser.add_argument(
+        "--families",
+        default="ipv4,ipv6",
+        metavar="F,…",
+        help="only the cases of these IP families (%(default)s)",
+    )
     parser.add_argument("--name", default="verify", help="name of the cluster to make (default verify)")
     parser.add_argument(
         "--proxy-command",
@@ -74,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
     from testbed.proxy.modes import NAMES
 
     text = columns.usual(NAMES) if args.modes is None else args.modes
-    chosen = columns.parse(text, NAMES, args.cases, any_mode=bool(args.proxy_command))
+    chosen = columns.parse(
+        text, NAMES, args.cases, any_mode=bool(args.proxy_command), families=families_of(args.families)
+    )
     if args.list:
         return listing(chosen)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -87,6 +96,16 @@ def run(args: argparse.Namespace) -> int:
             _say(f"run {number + 1} of {args.repeat}")
         worst = max(worst, _both(args, here, moved, _verdicts, _verdict_report))
     return worst
+
+
+def families_of(text: str) -> list[int]:
+    """`ipv4,ipv6`. Raises UsageError."""
+    known = {family(version).lower(): version for version in VERSIONS}
+    names = [word.strip().lower() for word in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--families {name!r} is unknown; choose of {', '.join(known)}")
+    return [known[name] for name in names]
 
 
 def parted(chosen: Sequence[Column], env: str) -> tuple[list[Column], list[Column]]:
@@ -129,7 +148,7 @@ def command_line(args: argparse.Namespace, columns: Sequence[Column]) -> list[st
     """This command again, for the VM: its result as JSON."""
     words = [sys.executable, "-m", "testbed.cli.main", "verify"]
     words += ["--modes", ",".join(column.text for column in columns)]
-    words += ["--cases", args.cases, "--name", args.name, "-o", "json"]
+    words += ["--families", args.families, "--cases", args.cases, "--name", args.name, "-o", "json"]
     words += ["--proxy-command", args.proxy_command] if args.proxy_command else []
     words += ["--mutations", args.mutations] if args.mutations else []
     return [*words, "--verbose"] if args.verbose else words

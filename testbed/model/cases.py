@@ -6,9 +6,10 @@ The Services and Pods that they are about: `testbed.model.offers`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from testbed.model.families import VERSIONS, family, version_of
 from testbed.model.offers import (
     ALL,
     ALL_LOCAL,
@@ -57,7 +58,7 @@ class Case:
 
     `via`: the node whose node port is called, or through which the outside client comes to a Service.
     `port`: the port addressed. `count`: how many times, each with a new source port. `size`: bytes of the
-    question, and over UDP of the answer; 0: as short as they are.
+    question, and over UDP of the answer; 0: as short as they are. `family`: IPv4 or IPv6.
     """
 
     to: To
@@ -72,12 +73,17 @@ class Case:
     family: str = "IPv4"
 
     @property
+    def version(self) -> int:
+        return version_of(self.family)
+
+    @property
     def name(self) -> str:
-        """`node-port/far/client/via-node01/udp`: unique, and what `--cases` matches."""
+        """`node-port/far/client/via-node01/udp`, `…/ipv6/udp`: unique, and what `--cases` matches."""
         extra = [f"via-{self.via}"] if self.via else []
         extra += [f"port-{self.port}"] if self.to is To.POD and self.port != TARGET_PORT else []
         extra += [f"{self.size}-bytes"] if self.size else []
         extra += ["spread"] if self.count > 1 else []
+        extra += [] if self.family == "IPv4" else [self.family.lower()]
         return "/".join([self.to, self.service, self.source, *extra, self.protocol.lower()])
 
 
@@ -252,7 +258,7 @@ def _port(to: To, service: str) -> int:
     return ports.get(to, SERVICE_PORT)
 
 
-CASES: tuple[Case, ...] = (
+_ROWS: tuple[Case, ...] = (
     *(case for protocol in PROTOCOLS for case in _rows(protocol)),
     Case(To.CLUSTER_IP, ALL, "pod", CALLER, "TCP", SERVICE_PORT, count=SPREAD),
     Case(To.NODE_PORT, ALL, "client", CLIENT, "UDP", NODE_PORTS[ALL], FIRST, count=SPREAD),
@@ -262,19 +268,42 @@ CASES: tuple[Case, ...] = (
     Case(To.CLUSTER_IP, ALL_LOCAL, "pod", CALLER, "UDP", SERVICE_PORT, count=FEW),
 )
 
-LIVE_CASES = (
-    "live/affinity/held/tcp",
-    "live/affinity/held/udp",
-    "live/moved/tcp",
-    "live/moved/udp",
-    "live/emptied/tcp",
-    "live/emptied/udp",
-    "live/refilled/tcp",
-    "live/refilled/udp",
-    "live/affinity/off/tcp",
-    "live/kept/syncs/tcp",
-    "live/restarted/tcp",
-    "live/kept/restart/tcp",
-    "live/affinity/forgotten/tcp",
+
+def _fits(row: Case) -> bool:
+    """An IPv6 router does not make fragments of a datagram that is too large for the way on."""
+    narrow = row.service == FAR and row.size and row.protocol == "UDP"
+    return row.version == 4 or not narrow
+
+
+CASES = tuple(filter(_fits, (replace(row, family=family(version)) for version in VERSIONS for row in _ROWS)))
+"""Every row in both families."""
+
+_LIVE = (
+    "affinity/held/tcp",
+    "affinity/held/udp",
+    "moved/tcp",
+    "moved/udp",
+    "emptied/tcp",
+    "emptied/udp",
+    "refilled/tcp",
+    "refilled/udp",
+    "affinity/off/tcp",
+    "kept/syncs/tcp",
+    "restarted/tcp",
+    "kept/restart/tcp",
+    "affinity/forgotten/tcp",
 )
+
+
+def live_name(row: str, version: int) -> str:
+    """`live/moved/udp`, `live/moved/ipv6/udp`."""
+    what, _, protocol = row.rpartition("/")
+    return "/".join(["live", what, *([family(version).lower()] if version != 4 else []), protocol])
+
+
+def live_version(name: str) -> int:
+    return 6 if "/ipv6/" in name else 4
+
+
+LIVE_CASES = tuple(live_name(row, version) for row in _LIVE for version in VERSIONS)
 """What is checked while the scene changes, after the other cases: one episode, in this order."""

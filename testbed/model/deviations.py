@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from testbed.model.oracle import Fate, Flow, Outcome, World, aim_of, entry_node, expect, outgoing_address
+from testbed.model.families import Address
+from testbed.model.oracle import (
+    Fate,
+    Flow,
+    Outcome,
+    World,
+    addresses_of,
+    aim_of,
+    entry_node,
+    expect,
+    outgoing_address,
+)
 
 
 @dataclass(frozen=True)
@@ -25,15 +36,14 @@ def _from_the_node(world: World, flow: Flow, outcome: Outcome) -> Outcome | None
     if not outcome.deliveries:
         return None
     entry = entry_node(world, flow)
-    homes = {pod["status"].get("podIP"): pod["spec"]["nodeName"] for pod in world.pods}
+    homes = {ip: pod["spec"]["nodeName"] for pod in world.pods for ip in addresses_of(pod)}
     heard = outcome.fate is Fate.ANSWERED  # what refuses the proxy says nothing to the sender
-    return Outcome(
-        Fate.ANSWERED if heard else Fate.SILENCE,
-        tuple(
-            replace(d, source=outgoing_address(entry, homes.get(str(d.backend), "")), port_kept=False)
-            for d in outcome.deliveries
-        ),
-    )
+
+    def source(backend: Address) -> Address:
+        return outgoing_address(entry, homes.get(str(backend), ""), backend.version)
+
+    delivered = (replace(d, source=source(d.backend), port_kept=False) for d in outcome.deliveries)
+    return Outcome(Fate.ANSWERED if heard else Fate.SILENCE, tuple(delivered))
 
 
 def _taken_first(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
@@ -42,7 +52,7 @@ def _taken_first(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
 
 def _unrefused(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
     aim = aim_of(world, flow)
-    to_node = any(node.address == flow.to for node in world.spec.nodes)
+    to_node = any(flow.to in node.addresses for node in world.spec.nodes)
     refused = outcome.fate is Fate.PORT_UNREACHABLE
     return (
         Outcome(Fate.SENT_ON)

@@ -22,6 +22,11 @@ def family(version: int) -> str:
     return f"IPv{version}"
 
 
+def version_of(name: str) -> int:
+    """4 for `IPv4`."""
+    return int(name.removeprefix("IPv"))
+
+
 def of_version(some: Iterable[Either], version: int) -> Either:
     """The first of one family. Raises LookupError when there is none."""
     for each in some:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
+
+from testbed.model.families import VERSIONS, Address, Network
+from testbed.model.topology import UNDERLAYS
 
 NEAR, FAR, CALLER, ALL, NONE = "near", "far", "caller", "all", "none"
 NEAR_LOCAL, FAR_LOCAL = "near-local", "far-local"
@@ -36,11 +39,12 @@ DEAF_PORT = 8099
 """Nobody listens there."""
 PROTOCOLS = ("TCP", "UDP")
 
-WAYS: Mapping[str, IPv4Network] = {
-    FIRST: IPv4Network("198.51.100.0/25"),
-    SECOND: IPv4Network("198.51.100.128/25"),
+WAYS: Mapping[str, Mapping[int, Network]] = {
+    FIRST: {4: IPv4Network("198.51.100.0/25"), 6: IPv6Network("2001:db8:100::/64")},
+    SECOND: {4: IPv4Network("198.51.100.128/25"), 6: IPv6Network("2001:db8:200::/64")},
 }
-"""External addresses that the outside client routes through this node. Meant for documentation (RFC 5737)."""
+"""External addresses that the outside client routes through this node, by family. Meant for documentation
+(RFC 5737, RFC 3849)."""
 
 ZONES: Mapping[str, str] = {FIRST: "zone-a", SECOND: "zone-b"}
 """The zone of each node."""
@@ -48,15 +52,19 @@ ZONES: Mapping[str, str] = {FIRST: "zone-a", SECOND: "zone-b"}
 PATH_MTU = 1300
 """Bytes of the largest packet that the second node passes on to the Pod FAR."""
 
-ELSEWHERE = "203.0.113.0/24"
-"""A network that nobody here is in."""
+ELSEWHERE = ("203.0.113.0/24", "2001:db8:300::/64")
+"""Networks that nobody here is in."""
+
+CLIENT_ADDRESSES = ("172.30.0.250/32", "fd00:172:30::fa/128")
 
 
 BRIEF_SECONDS = 1
 """How long BRIEF remembers its clients."""
 
-VISITORS = tuple(f"172.30.0.{host}" for host in range(100, 120))
-"""Further addresses of the outside client."""
+VISITORS: Mapping[int, tuple[Address, ...]] = {
+    version: tuple(network[host] for host in range(100, 120)) for version, network in UNDERLAYS.items()
+}
+"""Further addresses of the outside client, by family."""
 
 BRIEFLY = {"clientIP": {"timeoutSeconds": BRIEF_SECONDS}}
 
@@ -105,7 +113,7 @@ OFFERS: Mapping[str, Offer] = {
     NEAR_INSIDE: Offer(_of(NEAR), kind="ClusterIP", spec=LOCAL_INSIDE),
     FAR_INSIDE: Offer(_of(FAR), kind="ClusterIP", spec=LOCAL_INSIDE),
     GUARDED: Offer(
-        _of(FAR), 30087, "LoadBalancer", spec={"loadBalancerSourceRanges": ["172.30.0.250/32", ELSEWHERE]}
+        _of(FAR), 30087, "LoadBalancer", spec={"loadBalancerSourceRanges": [*CLIENT_ADDRESSES, *ELSEWHERE]}
     ),
     UNREADY: Offer(_of(UNREADY), 30090),
     PUBLISHED: Offer(_of(UNREADY), 30091, spec={"publishNotReadyAddresses": True}),
@@ -117,11 +125,16 @@ OFFERS: Mapping[str, Offer] = {
     DEAF: Offer(_of(NEAR), 30097, target=DEAF_PORT),
     FAR_DEAF: Offer(_of(FAR), 30098, target=DEAF_PORT),
     HINTED: Offer(node_port=30099, written={NEAR: READY, FAR: READY}, hinted=True),
-    KIN: Offer(_of(FAR), 30100, "LoadBalancer", spec={"loadBalancerSourceRanges": ["172.30.0.11/32"]}),
+    KIN: Offer(
+        _of(FAR),
+        30100,
+        "LoadBalancer",
+        spec={"loadBalancerSourceRanges": ["172.30.0.11/32", "fd00:172:30::b/128"]},
+    ),
     BEHIND: Offer(
         _of(NEAR), 30101, "LoadBalancer", spec={"loadBalancerClass": "example.com/outside"}, proxied=True
     ),
-    CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", spec={"loadBalancerSourceRanges": [ELSEWHERE]}),
+    CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", spec={"loadBalancerSourceRanges": [*ELSEWHERE]}),
 }
 
 LIVE = (MOVING, STICKY, BRIEF)
@@ -130,9 +143,9 @@ LIVE = (MOVING, STICKY, BRIEF)
 NODE_PORTS = {name: offer.node_port for name, offer in OFFERS.items() if offer.node_port}
 
 
-def external_address(name: str, via: str) -> str:
+def external_address(name: str, via: str, version: int = 4) -> Address:
     """The address of Service `name` that is routed through node `via`."""
-    return str(WAYS[via][1 + list(OFFERS).index(name)])
+    return WAYS[via][version][1 + list(OFFERS).index(name)]
 
 
 def labels_of(pod: str) -> dict[str, str]:
@@ -149,18 +162,20 @@ def ready_of(name: str) -> list[str]:
 
 
 def manifest(name: str, namespace: str) -> dict[str, Any]:
-    """The Service as it is created."""
+    """The Service as it is created: with an address of each family that the cluster has."""
     offer = OFFERS[name]
     ports = [
         {"name": protocol.lower(), "protocol": protocol, "port": SERVICE_PORT, "targetPort": offer.target}
         | ({"nodePort": offer.node_port} if offer.node_port else {})
         for protocol in PROTOCOLS
     ]
-    spec: dict[str, Any] = {"type": offer.kind, "ports": ports}
+    spec: dict[str, Any] = {"type": offer.kind, "ports": ports, "ipFamilyPolicy": "PreferDualStack"}
     if not offer.written:
         spec["selector"] = dict(offer.backends)
     if offer.outside:
-        spec["externalIPs"] = [external_address(name, via) for via in WAYS]
+        spec["externalIPs"] = [
+            str(external_address(name, via, version)) for version in VERSIONS for via in WAYS
+        ]
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -169,8 +184,11 @@ def manifest(name: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def written_slice(name: str, namespace: str, addresses: Mapping[str, str]) -> dict[str, Any]:
-    """The EndpointSlice of a Service that has its endpoints written by hand. `addresses` of the Pods."""
+def written_slice(
+    name: str, namespace: str, addresses: Mapping[str, str], family: str = "IPv4"
+) -> dict[str, Any]:
+    """The EndpointSlice, of one family, of a Service that has its endpoints written by hand. `addresses` of
+    the Pods."""
     ports = [{"name": p.lower(), "protocol": p, "port": TARGET_PORT} for p in PROTOCOLS]
     endpoints = [
         {"addresses": [addresses[pod]], "nodeName": SERVERS[pod], "conditions": dict(conditions)}
@@ -181,11 +199,11 @@ def written_slice(name: str, namespace: str, addresses: Mapping[str, str]) -> di
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": name,
+            "name": f"{name}-{family.lower()}",
             "namespace": namespace,
             "labels": {"kubernetes.io/service-name": name},
         },
-        "addressType": "IPv4",
+        "addressType": family,
         "ports": ports,
         "endpoints": endpoints,
     }

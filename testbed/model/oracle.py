@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
+from testbed.model.families import Address
 from testbed.model.topology import ClusterSpec, NodeSpec
 
 ZONE = "topology.kubernetes.io/zone"
 
-Address = IPv4Address | IPv6Address
 Object = Mapping[str, Any]
 
 
@@ -151,7 +151,7 @@ def _received(world: World, flow: Flow, deliveries: tuple[Delivery, ...]) -> Out
 
 def aim_of(world: World, flow: Flow) -> Aim | None:
     """The Service port that `flow` is addressed to, None when it is none."""
-    to_node = any(node.address == flow.to for node in world.spec.nodes)
+    to_node = any(flow.to in node.addresses for node in world.spec.nodes)
     for service in world.services:
         spec = service["spec"]
         addresses = {spec.get("clusterIP"), *spec.get("clusterIPs", ())}
@@ -178,15 +178,10 @@ def _balancers(service: Object) -> set[str]:
 def _deaf(world: World, address: str, port: int, protocol: str) -> bool:
     """Whether this is a Pod's address where the Pod does not listen."""
     for pod in world.pods:
-        if address in _addresses(pod):
+        if address in addresses_of(pod):
             ports = (p for container in pod["spec"]["containers"] for p in container.get("ports", ()))
             return (port, protocol) not in {(p["containerPort"], p.get("protocol", "TCP")) for p in ports}
     return False
-
-
-def _addresses(pod: Object) -> set[str]:
-    status = pod.get("status", {})
-    return {status.get("podIP"), *(one["ip"] for one in status.get("podIPs") or ())}
 
 
 def _proxied(world: World, flow: Flow) -> bool:
@@ -198,25 +193,32 @@ def _proxied(world: World, flow: Flow) -> bool:
 
 def entry_node(world: World, flow: Flow) -> NodeSpec:
     """The node whose rules decide: the one called by its own address, else the first on the way."""
-    called = [node for node in world.spec.nodes if node.address == flow.to]
+    called = [node for node in world.spec.nodes if flow.to in node.addresses]
     first = [node for node in world.spec.nodes if node.name == (flow.sender.node or flow.via)]
     if not called and not first:
         raise LookupError(f"{flow.sender.address} reaches {flow.to} through no node of the cluster")
     return (called or first)[0]
 
 
-def outgoing_address(node: NodeSpec, receiver_node: str) -> Address:
+def outgoing_address(node: NodeSpec, receiver_node: str, version: int) -> Address:
     """With what address `node` itself speaks to a Pod: its Pod bridge's for its own Pods, else its own."""
-    return node.pod_cidr[1] if receiver_node == node.name else node.address
+    return node.pod_cidr_of(version)[1] if receiver_node == node.name else node.address_of(version)
+
+
+def addresses_of(pod: Object) -> set[str]:
+    """The Pod's, of each family."""
+    status = pod.get("status", {})
+    return {each["ip"] for each in status.get("podIPs") or [{"ip": status.get("podIP")}]}
 
 
 def _direct(world: World, flow: Flow) -> Outcome:
     """Pod networking: nothing is translated, whatever the port number."""
     for pod in world.pods:
-        if str(flow.to) in _addresses(pod):
+        if str(flow.to) in addresses_of(pod):
             source = flow.sender.address
             if flow.sender.host:
-                source = outgoing_address(_node(world, flow.sender.node), pod["spec"]["nodeName"])
+                node = _node(world, flow.sender.node)
+                source = outgoing_address(node, pod["spec"]["nodeName"], flow.to.version)
             return _received(world, flow, (Delivery(flow.to, flow.port, source, port_kept=True),))
     raise LookupError(f"{flow.to}:{flow.port}/{flow.protocol} is neither a Service nor a Pod")
 
@@ -263,8 +265,10 @@ def _nearest(endpoints: list[Endpoint], zone: str) -> list[Endpoint]:
 
 
 def _let_in(aim: Aim, flow: Flow) -> bool:
-    ranges = aim.service["spec"].get("loadBalancerSourceRanges") if aim.balanced else ()
-    return not ranges or any(flow.sender.address in ip_network(one) for one in ranges)
+    """Ranges bind only the families that they are of."""
+    asked = aim.service["spec"].get("loadBalancerSourceRanges", ()) if aim.balanced else ()
+    ranges = [network for network in map(ip_network, asked) if network.version == flow.to.version]
+    return not ranges or any(flow.sender.address in network for network in ranges)
 
 
 def _local_only(world: World, aim: Aim, flow: Flow, entry: NodeSpec) -> bool:
@@ -280,13 +284,17 @@ def _keeps_outside_source(aim: Aim) -> bool:
 
 def _of_cluster(world: World, flow: Flow, entry: NodeSpec) -> bool:
     """A Pod by its address, or the node that the packet enters by being there."""
-    return flow.sender.address in world.spec.cluster_cidr or flow.sender.node == entry.name
+    return _is_pods(world, flow.sender.address) or flow.sender.node == entry.name
+
+
+def _is_pods(world: World, address: Address) -> bool:
+    return any(address in cidr for cidr in world.spec.cluster_cidrs)
 
 
 def _masqueraded(world: World, aim: Aim, flow: Flow, entry: NodeSpec, endpoint: Endpoint) -> bool:
     if endpoint.address == flow.sender.address:  # else the Pod would answer itself past the node: hairpin
         return True
-    from_pod = flow.sender.address in world.spec.cluster_cidr and not flow.sender.host
+    from_pod = _is_pods(world, flow.sender.address) and not flow.sender.host
     if aim.external and _keeps_outside_source(aim):
         return not from_pod and _of_cluster(world, flow, entry)
     return aim.external or not from_pod
@@ -294,7 +302,8 @@ def _masqueraded(world: World, aim: Aim, flow: Flow, entry: NodeSpec, endpoint: 
 
 def _deliver(world: World, aim: Aim, flow: Flow, entry: NodeSpec, endpoint: Endpoint) -> Delivery:
     masqueraded = _masqueraded(world, aim, flow, entry, endpoint)
-    source = outgoing_address(entry, endpoint.node) if masqueraded else flow.sender.address
+    own = outgoing_address(entry, endpoint.node, endpoint.address.version)
+    source = own if masqueraded else flow.sender.address
     return Delivery(endpoint.address, endpoint.port, source, port_kept=not masqueraded)
 
 

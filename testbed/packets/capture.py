@@ -9,21 +9,25 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from testbed.packets.sockets import inside
 
-ETH_P_ALL, ETH_P_IP = 0x0003, 0x0800
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 PACKET_OUTGOING = 4
 SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
 BUFFER = 8 << 20
 """Bytes. The kernel counts about 800 for a small packet."""
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-PORT_UNREACHABLE, FRAGMENTATION_NEEDED = (3, 3), (3, 4)
+LOST = {"ICMP": (3,), "ICMPv6": (1, 2)}
+"""The types that say that a packet did not get there: destination unreachable; packet too big."""
+PORT_UNREACHABLE = {"ICMP": (3, 3), "ICMPv6": (1, 4)}
+TOO_BIG = {"ICMP": (3, 4), "ICMPv6": (2, 0)}
+"""Type and code (RFC 792, RFC 4443)."""
 
 
 Instruction = tuple[int, int, int, int]
@@ -95,36 +99,47 @@ JUMP_EQUAL, JUMP_SET, RETURN = 0x15, 0x45, 0x06
 PROTOCOL_OF_FRAME = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL
 MARK_OF_FRAME = 0xFFFFF014  # SKF_AD_OFF + SKF_AD_MARK
 EVERYTHING = 0xFFFFFFFF
+IPV6_HEADER = 40
+"""Bytes. Of extension headers, only that of fragments is expected."""
 
 
 def port_filter(ports: Iterable[int]) -> list[Instruction]:
-    """Everything that is ICMP or has one of `ports` at either end.
+    """Everything that is ICMP, an IPv6 fragment, or has one of `ports` at either end.
 
     A classic BPF program for a SOCK_DGRAM packet socket, which sees the packet from its IP header on.
     """
     wanted = list(ports)
-    ends = [("source", 0), ("destination", 2)]
-    tests: list[Instruction] = []
-    left = len(ends) * (len(wanted) + 1)
-    for _, offset in ends:
-        tests.append((LOAD_HALF_X, 0, 0, offset))
-        left -= 1
-        for port in wanted:
-            left -= 1
-            tests.append((JUMP_EQUAL, left + 1, 0, port))
-    drop = len(tests)
+    tests = [*_port_tests(wanted, LOAD_HALF_X, 0), (RETURN, 0, 0, 0), (RETURN, 0, 0, EVERYTHING)]
+    tests6 = [*_port_tests(wanted, LOAD_HALF, IPV6_HEADER), (RETURN, 0, 0, 0), (RETURN, 0, 0, EVERYTHING)]
+    drop, take, drop6 = len(tests) - 2, len(tests) - 1, len(tests6) - 2
     return [
         (LOAD_HALF, 0, 0, PROTOCOL_OF_FRAME),
-        (JUMP_EQUAL, 0, drop + 5, ETH_P_IP),
+        (JUMP_EQUAL, 0, take + 6, ETH_P_IP),
         (LOAD_BYTE, 0, 0, 9),
-        (JUMP_EQUAL, drop + 4, 0, socket.IPPROTO_ICMP),
+        (JUMP_EQUAL, take + 3, 0, socket.IPPROTO_ICMP),
         (JUMP_EQUAL, 1, 0, socket.IPPROTO_TCP),
         (JUMP_EQUAL, 0, drop + 1, socket.IPPROTO_UDP),
         (HEADER_LENGTH_X, 0, 0, 0),
         *tests,
-        (RETURN, 0, 0, 0),
-        (RETURN, 0, 0, EVERYTHING),
+        (JUMP_EQUAL, 0, drop6 + 5, ETH_P_IPV6),
+        (LOAD_BYTE, 0, 0, 6),
+        (JUMP_EQUAL, drop6 + 4, 0, socket.IPPROTO_ICMPV6),
+        (JUMP_EQUAL, drop6 + 3, 0, socket.IPPROTO_FRAGMENT),
+        (JUMP_EQUAL, 1, 0, socket.IPPROTO_TCP),
+        (JUMP_EQUAL, 0, drop6, socket.IPPROTO_UDP),
+        *tests6,
     ]
+
+
+def _port_tests(wanted: Sequence[int], load: int, start: int) -> Iterator[Instruction]:
+    """Jump past the instruction after these, if one of the ports is at either end."""
+    left = 2 * (len(wanted) + 1)
+    for offset in (0, 2):
+        yield (load, 0, 0, start + offset)
+        left -= 1
+        for port in wanted:
+            left -= 1
+            yield (JUMP_EQUAL, left + 1, 0, port)
 
 
 def mark_filter(bits: int) -> list[Instruction]:

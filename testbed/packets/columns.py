@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from testbed.errors import UsageError
-from testbed.model.cases import CASES, LIVE_CASES, Case
+from testbed.model.cases import CASES, LIVE_CASES, Case, live_version
+from testbed.model.families import VERSIONS
 
 VARIANTS = {"iptables-legacy": ("iptables", "legacy"), "iptables-nft": ("iptables", "nft")}
 """Names of columns that are a mode with a variant of iptables; a mode's own name takes the machine's."""
@@ -28,7 +29,14 @@ class Column:
     live: tuple[str, ...] = ()
 
 
-def parse(text: str, known: Iterable[str], glob: str, *, any_mode: bool = False) -> tuple[Column, ...]:
+def parse(
+    text: str,
+    known: Iterable[str],
+    glob: str,
+    *,
+    any_mode: bool = False,
+    families: Sequence[int] = VERSIONS,
+) -> tuple[Column, ...]:
     """`iptables-legacy,ipvs@*/tcp`: modes, after an @ with a pattern of their own for the names of cases.
 
     Raises UsageError for a mode that is not `known` (`any_mode` takes others too), and when no case matches.
@@ -40,8 +48,8 @@ def parse(text: str, known: Iterable[str], glob: str, *, any_mode: bool = False)
         names = (*known, *VARIANTS)
         if not name or (mode not in known and not any_mode):
             raise UsageError(f"unknown proxy mode {name!r}; known are {', '.join(names)}")
-        cases = tuple(case for case in CASES if _match(case.name, glob, own))
-        live = tuple(one for one in LIVE_CASES if _match(one, glob, own))
+        cases = tuple(case for case in CASES if case.version in families and _match(case.name, glob, own))
+        live = tuple(one for one in LIVE_CASES if live_version(one) in families and _match(one, glob, own))
         columns.append(Column(word.strip(), name, mode, variant, cases, live))
     if not any(column.cases or column.live for column in columns):
         raise UsageError(f"--cases {glob!r} matches none of {len(CASES)} cases; one is {CASES[0].name}")

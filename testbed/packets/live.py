@@ -8,11 +8,12 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from ipaddress import ip_address
+from itertools import product
 
 from testbed.lab.cluster import Cluster
-from testbed.model.cases import Case, To
+from testbed.model.cases import Case, To, live_name
 from testbed.model.deviations import LINGER_SECONDS, LIVE_DEVIATIONS, expect_in
+from testbed.model.families import family
 from testbed.model.offers import (
     BRIEF,
     BRIEF_SECONDS,
@@ -49,10 +50,11 @@ STEPS = (("moved", FAR), ("emptied", NONE), ("refilled", NEAR))
 """What becomes of MOVING, which leads to NEAR at first, and to whom it then leads."""
 
 
-def _rows(service: str, protocol: str) -> tuple[Case, ...]:
+def _rows(service: str, protocol: str, version: int) -> tuple[Case, ...]:
+    name = family(version)
     return (
-        Case(To.CLUSTER_IP, service, "pod", CALLER, protocol, SERVICE_PORT),
-        Case(To.NODE_PORT, service, "client", CLIENT, protocol, NODE_PORTS[service], SECOND),
+        Case(To.CLUSTER_IP, service, "pod", CALLER, protocol, SERVICE_PORT, family=name),
+        Case(To.NODE_PORT, service, "client", CLIENT, protocol, NODE_PORTS[service], SECOND, family=name),
     )
 
 
@@ -68,8 +70,9 @@ class Live:
         self.mode = mode
         self.command = command
         self._stack = ExitStack()
-        self._kept: list[Kept] = []
-        self._visited: list[str] = []
+        self.families = stage.world.spec.families
+        self._kept: dict[int, list[Kept]] = {}
+        self._visited: dict[int, list[str]] = {}
         self._since = 0.0
 
     def close(self) -> None:
@@ -77,8 +80,11 @@ class Live:
 
     def begin(self) -> None:
         """Open the connections that are to live through all, and be visited by clients to be forgotten."""
-        self._kept = [self._stack.enter_context(Kept(self.stage, case)) for case in _rows(NEAR, "TCP")]
-        self._visited, self._since = self._visits(), time.monotonic()
+        for version in self.families:
+            kept = (Kept(self.stage, case) for case in _rows(NEAR, "TCP", version))
+            self._kept[version] = [self._stack.enter_context(one) for one in kept]
+        self._visited = {version: self._visits(version) for version in self.families}
+        self._since = time.monotonic()
 
     def verdicts(self) -> Generator[Verdict, None, None]:
         """Every live case; afterwards the scene is as before."""
@@ -88,42 +94,50 @@ class Live:
                 self.begin()
             yield from self._held()
             yield from self._moves()
-            yield self._off()
-            yield self._verdict("kept/syncs/tcp", _words(self._kept), "every one answered")
+            yield from self._off()
+            yield from self._still("kept/syncs/tcp")
             yield from self._restart()
-            yield self._forgotten()
+            yield from self._forgotten()
+
+    def _still(self, name: str) -> Iterator[Verdict]:
+        """The connections that were opened first."""
+        for version, kept in self._kept.items():
+            yield self._verdict(name, version, _words(kept), "every one answered")
 
     def _restart(self) -> Iterator[Verdict]:
         """What the new agent alone can do must be done: then its first sync is over, too."""
         self.cluster.set_proxy(self.mode, command=self.command)
         self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, FAR)
-        wrong = self._settled("TCP", {})
-        yield self._verdict("restarted/tcp", "; ".join(wrong) or "as due", "as due")
-        yield self._verdict("kept/restart/tcp", _words(self._kept), "every one answered")
+        for version in self.families:
+            wrong = self._settled("TCP", version, {})
+            yield self._verdict("restarted/tcp", version, "; ".join(wrong) or "as due", "as due")
+        yield from self._still("kept/restart/tcp")
 
-    def _forgotten(self) -> Verdict:
+    def _forgotten(self) -> Iterator[Verdict]:
         memory = BRIEF_SECONDS + LINGER_SECONDS.get(self.mode, 0.0)
         time.sleep(max(0.0, self._since + memory + patience(1.0) - time.monotonic()))
-        changed = sum(one != other for one, other in zip(self._visited, self._visits(), strict=True))
-        told = "some have another backend" if changed else "every one has the same backend"
-        return self._verdict("affinity/forgotten/tcp", told, "some have another backend")
+        due = "some have another backend"
+        for version, visited in self._visited.items():
+            changed = sum(one != other for one, other in zip(visited, self._visits(version), strict=True))
+            told = due if changed else "every one has the same backend"
+            yield self._verdict("affinity/forgotten/tcp", version, told, due)
 
-    def _verdict(self, name: str, seen: str, due: str) -> Verdict:
+    def _verdict(self, name: str, version: int, seen: str, due: str) -> Verdict:
         due, reason = LIVE_DEVIATIONS.get((self.mode, name), (due, ""))
         good = PASSED if seen == due else FAILED
         due += f" ({self.mode}: {reason})" if reason else ""
         protocol = name.rpartition("/")[2].upper()
-        return Verdict(self.mode, f"live/{name}", "any", protocol, "IPv4", due, seen, good)
+        return Verdict(self.mode, live_name(name, version), "any", protocol, family(version), due, seen, good)
 
-    def _visits(self) -> list[str]:
+    def _visits(self, version: int) -> list[str]:
         """The backends that visitors from many addresses get, one connection each."""
-        to, via = self.stage.places[FIRST].sender.address, FIRST
+        to, via = self.stage.places[FIRST].sender_of(version).address, FIRST
         asked = []
-        for visitor in VISITORS:
-            flow = Flow(Sender(ip_address(visitor)), to, NODE_PORTS[BRIEF], "TCP", via)
+        for visitor in VISITORS[version]:
+            flow = Flow(Sender(visitor), to, NODE_PORTS[BRIEF], "TCP", via)
             due, _ = expect_in(self.mode, self.stage.world, flow)
             port, token = next(self.stage.questions)
-            question = Question(str(to), flow.port, "TCP", port, token, source=visitor)
+            question = Question(str(to), flow.port, "TCP", port, token, source=str(visitor))
             asked.append(Asked(CLIENT, flow, due, question))
         return [_backend(one) for one in self.stage.answers(asked)]
 
@@ -133,39 +147,46 @@ class Live:
         return {_backend(one) for one in self.stage.answers(asked)}
 
     def _held(self) -> Iterator[Verdict]:
-        for protocol in PROTOCOLS:
-            counts = [len(self._many(case)) for case in _rows(STICKY, protocol)]
+        for protocol, version in product(PROTOCOLS, self.families):
+            counts = [len(self._many(case)) for case in _rows(STICKY, protocol, version)]
             seen = f"{' and '.join(map(str, counts))} backends"
-            yield self._verdict(f"affinity/held/{protocol.lower()}", seen, "1 and 1 backends")
+            yield self._verdict(f"affinity/held/{protocol.lower()}", version, seen, "1 and 1 backends")
 
-    def _off(self) -> Verdict:
+    def _off(self) -> Iterator[Verdict]:
         scene.set_affinity(self.cluster.kubeconfig, STICKY, "None")
-        seen: set[str] = set()
+        for version in self.families:
+            seen: set[str] = set()
 
-        def spread() -> bool:
-            seen.update(self._many(_rows(STICKY, "TCP")[0]))
-            return seen >= HOMES.keys()
+            def spread(case: Case = _rows(STICKY, "TCP", version)[0], seen: set[str] = seen) -> bool:
+                seen.update(self._many(case))
+                return seen >= HOMES.keys()
 
-        until(spread, CHANGE_SECONDS)
-        return self._verdict("affinity/off/tcp", f"{len(seen)} backends", f"{len(HOMES)} backends")
+            until(spread, CHANGE_SECONDS)
+            told, due = f"{len(seen)} backends", f"{len(HOMES)} backends"
+            yield self._verdict("affinity/off/tcp", version, told, due)
 
     def _moves(self) -> Iterator[Verdict]:
         """UDP keeps its source ports: their old connections must be forgotten."""
-        ports = {case: next(self.stage.questions)[0] for case in _rows(MOVING, "UDP")}
-        self._settled("UDP", ports)
+        ports = {
+            case: next(self.stage.questions)[0]
+            for version in self.families
+            for case in _rows(MOVING, "UDP", version)
+        }
+        for version in self.families:
+            self._settled("UDP", version, ports)
         for name, backend in STEPS:
             self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, backend)
-            for protocol in PROTOCOLS:
-                wrong = self._settled(protocol, ports)
+            for protocol, version in product(PROTOCOLS, self.families):
+                wrong = self._settled(protocol, version, ports)
                 seen = "; ".join(wrong) or "as due"
-                yield self._verdict(f"{name}/{protocol.lower()}", seen, "as due")
+                yield self._verdict(f"{name}/{protocol.lower()}", version, seen, "as due")
 
-    def _settled(self, protocol: str, ports: dict[Case, int]) -> list[str]:
+    def _settled(self, protocol: str, version: int, ports: dict[Case, int]) -> list[str]:
         """What is wrong with MOVING after the time that a change may take."""
         wrong: list[str] = []
 
         def right() -> bool:
-            asked = [self._asked(case, ports) for case in _rows(MOVING, protocol)]
+            asked = [self._asked(case, ports) for case in _rows(MOVING, protocol, version)]
             wrong[:] = [word for one in self.stage.answers(asked) for word in one.wrong]
             return not wrong
 
@@ -199,7 +220,8 @@ class Kept:
         flow = stage.flow(case)
         self.name = case.name
         with inside(stage.places[case.actor].netns):
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            kind = socket.AF_INET if flow.to.version == 4 else socket.AF_INET6
+            self.socket = socket.socket(kind, socket.SOCK_STREAM)
         self.socket.settimeout(patience(4.0))
         with suppress(OSError):  # then `speak` says so
             self.socket.connect((str(flow.to), flow.port))

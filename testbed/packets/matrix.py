@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice, product
 from pathlib import Path
@@ -14,6 +14,7 @@ from types import TracebackType
 
 from testbed.model.cases import ERROR_RATE, Case, To
 from testbed.model.deviations import expect_in
+from testbed.model.families import Address, family, of_version
 from testbed.model.offers import (
     CLIENT,
     DEAF_PORT,
@@ -27,7 +28,7 @@ from testbed.model.offers import (
     TARGET_PORT,
     external_address,
 )
-from testbed.model.oracle import Address, Fate, Flow, Outcome, Sender, World
+from testbed.model.oracle import Fate, Flow, Outcome, Sender, World
 from testbed.packets.capture import Sniffer, mark_filter, port_filter
 from testbed.packets.distribution import evenness
 from testbed.packets.observation import Observation, faults, in_words, observe, seen_in_words
@@ -63,10 +64,21 @@ HURRY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Place:
-    """A Pod or machine of the scene, as it appears in cases."""
+    """A Pod or machine of the scene, as it appears in cases: a sender in each family, the primary first."""
 
     netns: Path
-    sender: Sender
+    senders: tuple[Sender, ...]
+
+    @property
+    def sender(self) -> Sender:
+        return self.senders[0]
+
+    def sender_of(self, version: int) -> Sender:
+        """Raises LookupError when it has no address of the family."""
+        for sender in self.senders:
+            if sender.address.version == version:
+                return sender
+        raise LookupError(f"nobody of {family(version)} here")
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,9 @@ class Stage:
     def __init__(self, world: World, places: Mapping[str, Place]) -> None:
         self.world = world
         self.places = places
-        self.names = {str(places[name].sender.address): name for name in SERVERS if name in places}
+        self.names = {
+            str(sender.address): name for name in SERVERS if name in places for sender in places[name].senders
+        }
         self.questions = questions(secrets.token_hex(4))
         self._open = ExitStack()
         self._sniffers: dict[str, Sniffer] = {}
@@ -125,18 +139,20 @@ class Stage:
 
     def flow(self, case: Case) -> Flow:
         """What the case's sender means, in addresses."""
-        sender, to = self.places[case.actor].sender, self._address(case)
+        sender, to = self.places[case.actor].sender_of(case.version), self._address(case)
         return Flow(sender, to, case.port, case.protocol, case.via, case.size)
 
     def _address(self, case: Case) -> Address:
         if case.to in (To.POD, To.NODE_PORT):
-            return self.places[case.service if case.to is To.POD else case.via].sender.address
+            where = case.service if case.to is To.POD else case.via
+            return self.places[where].sender_of(case.version).address
         service = next(s for s in self.world.services if s["metadata"]["name"] == case.service)
         if case.to is To.CLUSTER_IP:
-            return ip_address(service["spec"]["clusterIP"])
+            return of_version(map(ip_address, service["spec"]["clusterIPs"]), case.version)
         if case.to is To.LOAD_BALANCER:
-            return ip_address(service["status"]["loadBalancer"]["ingress"][0]["ip"])
-        return ip_address(external_address(case.service, case.via or FIRST))
+            ingress = service["status"]["loadBalancer"]["ingress"]
+            return of_version((ip_address(one["ip"]) for one in ingress), case.version)
+        return external_address(case.service, case.via or FIRST, case.version)
 
     def asked(self, case: Case, expected: Outcome, seconds: float) -> Asked:
         """The case's question, from a port of its own. `seconds`: how long its answer may take."""
@@ -207,7 +223,8 @@ class Stage:
 
     def settle(self, mode: str, seconds: float = SETTLE_SECONDS) -> list[str]:
         """Wait until every node does right by every Service; where one does not after `seconds`."""
-        due = {case: expect_in(mode, self.world, self.flow(case))[0] for case in _settling()}
+        cases = [case for version in self.world.spec.families for case in _settling(version)]
+        due = {case: expect_in(mode, self.world, self.flow(case))[0] for case in cases}
         waiting = [case for case in due if due[case].fate not in QUIET]  # that is so without rules, too
 
         def settled() -> bool:
@@ -235,14 +252,15 @@ def _spread(names: Sequence[str], exchanges: Sequence[Exchange]) -> tuple[str, b
     return ", ".join(f"{name} {counts[name]}" for name in names) + f"; p = {chance:.2g}", chance >= ERROR_RATE
 
 
-def _settling() -> Iterator[Case]:
+def _settling(version: int) -> Iterator[Case]:
     """What tells that rules are in. How a backend itself refuses, the capture on a node does not show."""
     heard = [(name, offer) for name, offer in OFFERS.items() if offer.target != DEAF_PORT]
     for node, (service, offer), protocol in product((FIRST, SECOND), heard, PROTOCOLS):
-        yield Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)
+        rows = [Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)]
         if offer.node_port:
-            yield Case(To.NODE_PORT, service, "client", CLIENT, protocol, offer.node_port, node)
+            rows.append(Case(To.NODE_PORT, service, "client", CLIENT, protocol, offer.node_port, node))
         if offer.outside:
-            yield Case(To.EXTERNAL_IP, service, "client", CLIENT, protocol, SERVICE_PORT, node)
+            rows.append(Case(To.EXTERNAL_IP, service, "client", CLIENT, protocol, SERVICE_PORT, node))
         if offer.kind == "LoadBalancer":
-            yield Case(To.LOAD_BALANCER, service, node, node, protocol, SERVICE_PORT)
+            rows.append(Case(To.LOAD_BALANCER, service, node, node, protocol, SERVICE_PORT))
+        yield from (replace(row, family=family(version)) for row in rows)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from testbed.model.oracle import Delivery, Fate, Flow, Outcome
-from testbed.packets.capture import FRAGMENTATION_NEEDED, PORT_UNREACHABLE, RST, Packet
+from testbed.packets.capture import LOST, PORT_UNREACHABLE, RST, TOO_BIG, Packet
 from testbed.packets.probe import Answer, Question, Result
 
 
@@ -69,15 +69,15 @@ def observe(
         frozenset((packet.source, packet.source_port) for packet in back),
         refuser,
         _wrong_quote(question, errors),
-        any(packet.icmp == FRAGMENTATION_NEEDED for packet in errors),
+        any(packet.icmp == TOO_BIG[packet.protocol] for packet in errors),
         len(answer.data),
     )
 
 
 def _is_error_about(packet: Packet, source_port: int) -> bool:
-    """Destination unreachable; a router's redirect, say, refuses nothing."""
-    unreachable = packet.icmp[0] == PORT_UNREACHABLE[0]
-    return unreachable and packet.quoted is not None and packet.quoted.source_port == source_port
+    """Destination unreachable, packet too big; a router's redirect, say, is none."""
+    lost = packet.icmp[0] in LOST.get(packet.protocol, ())
+    return lost and packet.quoted is not None and packet.quoted.source_port == source_port
 
 
 def _is_question(packet: Packet, question: Question) -> bool:
@@ -93,7 +93,7 @@ def _fate(answer: Answer, back: Sequence[Packet], errors: Sequence[Packet]) -> t
     if answer.result is Result.UNREACHABLE:
         return Fate.SILENCE, f"the sender's own kernel: {answer.data.decode()}"
     for packet in errors:
-        if packet.icmp == PORT_UNREACHABLE:
+        if packet.icmp == PORT_UNREACHABLE[packet.protocol]:
             return Fate.PORT_UNREACHABLE, packet.source
     for packet in back:
         if packet.protocol == "TCP" and packet.flags & RST:

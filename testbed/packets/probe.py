@@ -112,7 +112,8 @@ class _Asking:
     def __init__(self, question: Question) -> None:
         self.question = question
         self.stream = question.protocol == "TCP"
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM if self.stream else socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in question.to else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM if self.stream else socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind((question.source, question.source_port))
         self.socket.setblocking(False)

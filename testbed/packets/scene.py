@@ -11,6 +11,7 @@ from typing import Any
 from testbed.client import Client
 from testbed.errors import TestbedError
 from testbed.model.cases import BYSTANDERS
+from testbed.model.families import family
 from testbed.model.offers import (
     FAR,
     FIRST,
@@ -26,7 +27,7 @@ from testbed.model.offers import (
     ready_of,
     written_slice,
 )
-from testbed.model.oracle import World
+from testbed.model.oracle import World, addresses_of
 from testbed.model.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES
 from testbed.model.topology import ClusterSpec
 from testbed.packets.patience import patience
@@ -89,13 +90,15 @@ async def _build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], ob
                     "the logs of kubelet and controller manager tell why"
                 )
             await asyncio.sleep(POLL)
-        addresses = {name: pod_of(world, name)["status"]["podIP"] for name in SERVERS}
         for name in (name for name, offer in OFFERS.items() if offer.proxied):
-            ingress = [{"ip": external_address(name, FIRST), "ipMode": "Proxy"}]
-            status = {"status": {"loadBalancer": {"ingress": ingress}}}
+            ips = [str(external_address(name, FIRST, version)) for version in spec.families]
+            status = {"status": {"loadBalancer": {"ingress": [{"ip": ip, "ipMode": "Proxy"} for ip in ips]}}}
             await client.patch(SERVICES, name, NAMESPACE, status, subresource="status")
-        for name in (name for name, offer in OFFERS.items() if offer.written):
-            await client.create(ENDPOINT_SLICES, written_slice(name, NAMESPACE, addresses))
+        for place, version in enumerate(spec.families):
+            addresses = {name: pod_of(world, name)["status"]["podIPs"][place]["ip"] for name in SERVERS}
+            for name in (name for name, offer in OFFERS.items() if offer.written):
+                piece = written_slice(name, NAMESPACE, addresses, family(version))
+                await client.create(ENDPOINT_SLICES, piece)
         return await _world(client, spec)
 
 
@@ -120,7 +123,7 @@ async def _led(kubeconfig: Path, spec: ClusterSpec, name: str, backend: str) -> 
         deadline = time.monotonic() + patience(READY_SECONDS)
         while True:
             world = await _world(client, spec)
-            due = {pod_of(world, backend)["status"]["podIP"]} if backend in HOMES else set()
+            due = addresses_of(pod_of(world, backend)) if backend in HOMES else set()
             if {ip for one in _endpoints(world, name) for ip in one["addresses"]} == due:
                 return world
             if time.monotonic() > deadline:
@@ -157,20 +160,20 @@ def _missing(world: World) -> str:
         ready = sum(
             endpoint.get("conditions", {}).get("ready") is True for endpoint in _endpoints(world, name)
         )
-        if ready != due and not offer.written:
-            return f"Service {name} has {ready} of {due} ready endpoints"
+        if ready != due * len(world.spec.families) and not offer.written:
+            return f"Service {name} has {ready} ready endpoints, not {due} of each family"
         if (
             offer.kind == "LoadBalancer"
             and not offer.proxied
-            and not any(_has_balancer(s, name) for s in world.services)
+            and not any(_has_balancer(s, name, world) for s in world.services)
         ):
             return f"Service {name} has no load balancer address"
     return ""
 
 
-def _has_balancer(service: Any, name: str) -> bool:
-    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress")
-    return bool(service["metadata"]["name"] == name and ingress)
+def _has_balancer(service: Any, name: str, world: World) -> bool:
+    ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
+    return bool(service["metadata"]["name"] == name and len(ingress) == len(world.spec.families))
 
 
 def _is_backend(pod: dict[str, Any] | Any, name: str) -> bool:

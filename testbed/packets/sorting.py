@@ -12,7 +12,7 @@ from testbed.packets.capture import RST, Packet
 
 T = TypeVar("T")
 
-TCP = 6
+TCP, FRAGMENT = 6, 44
 WITH_PORTS = frozenset((TCP, 17, 132))
 """TCP, UDP, SCTP: source and destination port are their first four bytes."""
 
@@ -24,8 +24,7 @@ TOKEN = re.compile(rb"<[0-9a-f]+-\d{6}>")
 
 def ports(data: bytes) -> tuple[int, ...]:
     """Source and destination port of a packet, or of the one that an ICMP error quotes; none without."""
-    version = data[0] >> 4
-    protocol, start = (data[9], 4 * (data[0] & 15)) if version == 4 else (data[6], 40)
+    protocol, start = _payload(data)
     below = data[start:]
     if protocol in WITH_PORTS and len(below) >= 4:
         return int.from_bytes(below[:2]), int.from_bytes(below[2:4])
@@ -34,12 +33,19 @@ def ports(data: bytes) -> tuple[int, ...]:
     return ()
 
 
+def _payload(data: bytes) -> tuple[int, int]:
+    """The protocol above IP, and where it starts; of an IPv6 fragment that is not the first, FRAGMENT."""
+    if data[0] >> 4 == 4:
+        return data[9], 4 * (data[0] & 15)
+    if data[6] == FRAGMENT and len(data) >= 48 and int.from_bytes(data[42:44]) < 8:
+        return data[40], 48
+    return data[6], 40
+
+
 def gist(data: bytes) -> bytes:
     """What two packets of one exchange must share to tell the same: addresses, protocol, ports, and RST."""
-    if data[0] >> 4 == 4:
-        protocol, start, addresses = data[9], 4 * (data[0] & 15), data[12:20]
-    else:
-        protocol, start, addresses = data[6], 40, data[8:40]
+    protocol, start = _payload(data)
+    addresses = data[12:20] if data[0] >> 4 == 4 else data[8:40]
     if protocol not in WITH_PORTS:
         return data
     reset = data[start + 13] & RST if protocol == TCP and len(data) > start + 13 else 0

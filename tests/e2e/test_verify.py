@@ -29,7 +29,9 @@ def failures(report: dict[str, Any]) -> list[str]:
     return [f"{c['mode']} {c['case']}: {c['seen']}" for c in report["cases"] if c["verdict"] != "passed"]
 
 
-@pytest.mark.feature("A4", "A5", "A6", "A8", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "D4")
+@pytest.mark.feature(
+    "A4", "A5", "A6", "A8", "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B11", "D4"
+)
 def test_all_cases_pass_in_the_native_modes() -> None:
     code, report = verify("--modes", "iptables,nftables,userspace", "--name", "e2e-verify")
     assert failures(report) == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ND_NS, IPv6, IPv6ExtHdrFragment
 
-from testbed.packets.capture import ETH_P_IP, RST, Instruction, mark_filter, port_filter
+from testbed.packets.capture import ETH_P_IP, ETH_P_IPV6, RST, Instruction, mark_filter, port_filter
 from testbed.packets.dissection import dissect
 
 
@@ -28,6 +29,20 @@ def test_an_icmp_error_tells_what_it_is_about(name: str, layer: type) -> None:
     assert packet.quoted.source_port == 1234
 
 
+@pytest.mark.parametrize(("name", "layer"), [("UDP", UDP), ("TCP", TCP)])
+@pytest.mark.feature("B9")
+def test_the_same_in_ipv6(name: str, layer: type) -> None:
+    about = IPv6(src="fd00::1", dst="fd00:96::1") / layer(sport=1234, dport=80)
+    found = dissect(bytes(about / b"hello"))
+    assert (found.protocol, found.source, found.to, found.port) == (name, "fd00::1", "fd00:96::1", 80)
+    assert found.payload == b"hello"
+    error = dissect(bytes(IPv6(src="fd00::9", dst="fd00::1") / ICMPv6DestUnreach(code=4) / about))
+    assert (error.protocol, error.icmp, error.source) == ("ICMPv6", (1, 4), "fd00::9")
+    assert error.quoted
+    assert (error.quoted.protocol, error.quoted.to, error.quoted.source_port) == (name, "fd00:96::1", 1234)
+    assert dissect(bytes(IPv6() / ICMPv6ND_NS())).quoted is None
+
+
 def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP, mark: int = 0) -> bool:
     """Classic BPF, the instructions that the filter is made of (Documentation/networking/filter.rst)."""
     a = x = counter = 0
@@ -37,6 +52,8 @@ def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP, ma
         match code:
             case 0x28 if operand == 0xFFFFF000:
                 a = frame
+            case 0x28:
+                a = int.from_bytes(packet[operand : operand + 2])
             case 0x20 if operand == 0xFFFFF014:
                 a = mark
             case 0x45:
@@ -74,7 +91,25 @@ def test_the_filter(packet: IP, accepted: bool) -> None:
     assert accepts(port_filter([80, 8080, 30080]), bytes(packet)) is accepted
 
 
-def test_the_filter_wants_ipv4() -> None:
+@pytest.mark.parametrize(
+    ("packet", "accepted"),
+    [
+        (IPv6() / TCP(sport=5, dport=80), True),
+        (IPv6() / TCP(sport=8080, dport=5), True),
+        (IPv6() / UDP(sport=5, dport=30080), True),
+        (IPv6() / ICMPv6DestUnreach(), True),
+        (IPv6() / IPv6ExtHdrFragment() / UDP(sport=5, dport=80), True),
+        (IPv6() / TCP(sport=6443, dport=443), False),
+        (IPv6() / UDP(sport=53, dport=53), False),
+        (IPv6(nh=132) / b"\x00\x50\x00\x50", False),
+    ],
+)
+@pytest.mark.feature("B9")
+def test_the_filter_in_ipv6(packet: IPv6, accepted: bool) -> None:
+    assert accepts(port_filter([80, 8080, 30080]), bytes(packet), frame=ETH_P_IPV6) is accepted
+
+
+def test_the_filter_wants_ip() -> None:
     data = bytes(IP() / TCP(sport=5, dport=80))
     assert not accepts(port_filter([80]), data, frame=0x0806)
 

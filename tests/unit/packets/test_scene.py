@@ -21,21 +21,22 @@ def world() -> World:
     for number, deployment in enumerate(deployments, 2):
         template = deepcopy(deployment["spec"]["template"])
         ready = {"type": "Ready", "status": "True"}
-        pods.append(
-            {**template, "status": {"podIP": f"10.244.1.{number}", "phase": "Running", "conditions": [ready]}}
-        )
+        addresses = [{"ip": f"10.244.1.{number}"}, {"ip": f"fd00:10:244:1::{number}"}]
+        pods.append({**template, "status": {"podIPs": addresses, "phase": "Running", "conditions": [ready]}})
     slices = []
     for service in scene.services():
         name = service["metadata"]["name"]
         backends = ready_of(name)
-        slices.append(
-            {
-                "metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": name}},
-                "addressType": "IPv4",
-                "endpoints": [{"addresses": ["10.244.1.9"], "conditions": {"ready": True}} for _ in backends],
-            }
-        )
-    balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+        for family, address in (("IPv4", "10.244.1.9"), ("IPv6", "fd00:10:244:1::9")):
+            ready = {"addresses": [address], "conditions": {"ready": True}}
+            slices.append(
+                {
+                    "metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+                    "addressType": family,
+                    "endpoints": [ready for _ in backends],
+                }
+            )
+    balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8:2::1"}]}}
     services = tuple({**service, "status": balanced} for service in scene.services())
     return World(SPEC, services, tuple(slices), tuple(pods))
 
@@ -54,7 +55,10 @@ def test_what_is_missing_is_named() -> None:
     none: Any = deepcopy(whole.slices)
     for piece in none:
         piece["endpoints"] = None
-    assert scene._missing(World(SPEC, whole.services, none, whole.pods)).endswith("0 of 1 ready endpoints")
+    half: Any = [piece for piece in whole.slices if piece["addressType"] == "IPv4"]
+    for slices, count in ((none, 0), (half, 1)):
+        told = scene._missing(World(SPEC, whole.services, slices, whole.pods))
+        assert told.endswith(f"{count} ready endpoints, not 1 of each family")
     bare = World(SPEC, tuple(scene.services()), whole.slices, whole.pods)
     assert scene._missing(bare) == "Service near has no load balancer address"
     assert scene._missing(World(SPEC)).startswith("Pod ")
