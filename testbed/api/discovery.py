@@ -31,6 +31,7 @@ SUBRESOURCES: dict[str, tuple[Resource | None, tuple[str, ...]]] = {
     "finalize": (None, ("update",)),
     "binding": (Resource("", "v1", "bindings", "Binding"), ("create",)),
     "log": (None, ("get",)),
+    "approval": (None, ("get", "patch", "update")),
     "eviction": (Resource("policy", "v1", "evictions", "Eviction"), ("create",)),
     "token": (Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest"), ("create",)),
     "exec": (Resource("", "v1", "pods", "PodExecOptions"), ("create", "get")),

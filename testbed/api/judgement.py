@@ -62,6 +62,9 @@ def with_part(kind: Kind, old: Object, new: Object, part: str) -> Object:
     result = dict(old)
     if part == "status":
         result["status"] = new.get("status") or {}
+    elif part == "approval":
+        conditions = (new.get("status") or {}).get("conditions") or []
+        result["status"] = {**(old.get("status") or {}), "conditions": conditions}
     elif part == "finalize":
         result["spec"] = {**old["spec"], "finalizers": (new.get("spec") or {}).get("finalizers") or []}
     elif part == "binding":

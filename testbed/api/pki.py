@@ -16,8 +16,10 @@ from pathlib import Path
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 LIFETIME = timedelta(days=3650)
 BACKDATED = timedelta(days=1)
@@ -64,10 +66,16 @@ def ensure_authority(directory: Path) -> Authority:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         write_private(directory / "sa.pub", public)
-        write_private(directory / "sa.key", _pem(key))
-    loaded = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
-    assert isinstance(loaded, ec.EllipticCurvePrivateKey), "ca.key was made by this module"
-    return Authority(directory, x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes()), loaded)
+        write_private(directory / "sa.key", key_pem(key))
+    return read_authority(directory / "ca.crt", directory / "ca.key")
+
+
+def read_authority(certificate: Path, key: Path) -> Authority:
+    """The authority in two PEM files. Raises OSError, and ValueError for what is no EC key or certificate."""
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{key} is not an EC key")
+    return Authority(certificate.parent, x509.load_pem_x509_certificate(certificate.read_bytes()), loaded)
 
 
 def issue_client(authority: Authority, user: str, groups: Sequence[str] = ()) -> Pair:
@@ -75,6 +83,21 @@ def issue_client(authority: Authority, user: str, groups: Sequence[str] = ()) ->
     names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
     names.append(x509.NameAttribute(NameOID.COMMON_NAME, user))
     return _issue(authority, x509.Name(names), ExtendedKeyUsageOID.CLIENT_AUTH, ())
+
+
+def sign(
+    authority: Authority, request: x509.CertificateSigningRequest, purpose: x509.ObjectIdentifier
+) -> bytes:
+    """A certificate, PEM, for the key, subject and hosts of a request that somebody has approved."""
+    try:
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        hosts = [str(name.value) for name in names]
+    except x509.ExtensionNotFound:
+        hosts = []
+    key = request.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey), "the approver looks at the key"
+    certificate = _certificate(authority, request.subject, purpose, hosts, key)
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def issue_server(authority: Authority, name: str, hosts: Iterable[str] = ()) -> Pair:
@@ -139,15 +162,13 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: PublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -184,15 +205,26 @@ def _self_signed() -> Pair:
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return Pair(certificate.public_bytes(serialization.Encoding.PEM), _pem(key))
+    return Pair(certificate.public_bytes(serialization.Encoding.PEM), key_pem(key))
 
 
 def _issue(
     authority: Authority, subject: x509.Name, purpose: x509.ObjectIdentifier, hosts: Iterable[str]
 ) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _certificate(authority, subject, purpose, hosts, key.public_key())
+    return Pair(certificate.public_bytes(serialization.Encoding.PEM), key_pem(key))
+
+
+def _certificate(
+    authority: Authority,
+    subject: x509.Name,
+    purpose: x509.ObjectIdentifier,
+    hosts: Iterable[str],
+    key: PublicKey,
+) -> x509.Certificate:
     builder = (
-        _builder(subject, authority.certificate.subject, key.public_key())
+        _builder(subject, authority.certificate.subject, key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -200,14 +232,13 @@ def _issue(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False
         )
     )
-    names = [_general_name(host) for host in dict.fromkeys(hosts)]
+    names = [general_name(host) for host in dict.fromkeys(hosts)]
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    certificate = builder.sign(authority.key, hashes.SHA256())
-    return Pair(certificate.public_bytes(serialization.Encoding.PEM), _pem(key))
+    return builder.sign(authority.key, hashes.SHA256())
 
 
-def _general_name(host: str) -> x509.GeneralName:
+def general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:

@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from testbed.api import budgets, cluster, columns, networking, pods, policy, rules, services, workloads
+from testbed.api import (
+    budgets,
+    certificates,
+    cluster,
+    columns,
+    networking,
+    pods,
+    policy,
+    rules,
+    services,
+    workloads,
+)
 from testbed.api.cells import Column
 from testbed.api.rules import Errors, NameRule
 from testbed.api.store import EMPTY
@@ -37,6 +48,7 @@ class Kind:
     the paths that field selectors may use besides name and namespace. `spec` kinds count changes in
     metadata.generation; `status` kinds have a status subresource, and a create starts with `first_status`
     (None: the creator's own status is kept).
+    `attributed` kinds say in their spec who created them, whatever the creator says.
     A kind that can only be created is a question: it is answered, not stored.
     `stored_as`: the kind whose objects these are, in other words; `renames` says which field is called what.
     """
@@ -52,6 +64,7 @@ class Kind:
     first_status: Mapping[str, Any] | None = field(default_factory=dict)
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = VERBS
+    attributed: bool = False
     stored_as: Resource | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
 
@@ -242,6 +255,15 @@ KINDS: tuple[Kind, ...] = (
         first_status={"loadBalancer": {}},
     ),
     Kind(resources.INGRESS_CLASSES, networking.CLASS_COLUMNS, spec=True),
+    Kind(
+        resources.CERTIFICATE_SIGNING_REQUESTS,
+        certificates.COLUMNS,
+        validate=certificates.errors,
+        fields=("spec.signerName",),
+        status=True,
+        subresources=("approval",),
+        attributed=True,
+    ),
     Kind(
         resources.SERVICE_CIDRS,
         networking.CIDR_COLUMNS,

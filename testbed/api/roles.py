@@ -113,6 +113,11 @@ ROLES: dict[str, tuple[list[Object], tuple[str, ...]]] = {
         ],
         ("User:system:ingress",),
     ),
+    # A kubelet that has a bootstrap token and no certificate yet.
+    "system:node-bootstrapper": (
+        [_rule(("create", *READ), "certificates.k8s.io", "certificatesigningrequests")],
+        ("Group:system:bootstrappers",),
+    ),
     "system:node": (
         # What `testbed.api.nodes` narrows down to what is the node's own.
         [
@@ -125,6 +130,7 @@ ROLES: dict[str, tuple[list[Object], tuple[str, ...]]] = {
             _rule((*READ, *WRITE), "coordination.k8s.io", "leases"),
             _rule(("delete",), "", "pods"),
             _rule(("get", "update", "patch"), "", "pods/status"),
+            _rule(("create", *READ), "certificates.k8s.io", "certificatesigningrequests"),
             _rule(("create",), "authentication.k8s.io", "tokenreviews"),
             _rule(("create",), "authorization.k8s.io", "subjectaccessreviews"),
         ],

@@ -162,6 +162,9 @@ class Verbs:
         namespace = target.namespace
         if target.kind.resource.namespaced and not namespace:
             raise bad_request("an empty namespace may not be set during creation")
+        if target.kind.attributed:
+            given = obj.get("spec") if isinstance(obj.get("spec"), dict) else {}
+            obj["spec"] = given | {"username": call.user.name, "groups": sorted(call.user.groups)}
         stored = twins.stored(target.kind)
         data = await self.objects.create(
             stored, namespace, obj, dry_run=call.dry_run, admit=self._admitted(call)

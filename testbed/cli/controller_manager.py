@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from testbed.errors import UsageError
 from testbed.model.families import listed, networks, overlap
 from testbed.model.topology import DEFAULT_CLUSTER_CIDRS, DEFAULT_NODE_GRACE, DEFAULT_SERVICE_CIDRS
+
+if TYPE_CHECKING:
+    from testbed.api.pki import Authority
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         help="how long a node may be silent before it counts as lost (default: %(default)s)",
     )
+    parser.add_argument(
+        "--cluster-signing-cert-file", default="", metavar="FILE", help="signs what kubelets ask for"
+    )
+    parser.add_argument("--cluster-signing-key-file", default="", metavar="FILE", help="its key")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,5 +62,21 @@ def run(args: argparse.Namespace) -> int:
         level=logging.DEBUG if args.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    asyncio.run(process.run(args.kubeconfig, pods, seconds(args.node_monitor_grace_period)))
+    signing = _authority(args.cluster_signing_cert_file, args.cluster_signing_key_file)
+    grace = seconds(args.node_monitor_grace_period)
+    asyncio.run(process.run(args.kubeconfig, pods, grace, signing))
     return 0
+
+
+def _authority(certificate: str, key: str) -> Authority | None:
+    """The authority in these two files; None when none is named. Raises UsageError."""
+    from testbed.api import pki
+
+    if not certificate and not key:
+        return None
+    try:
+        return pki.read_authority(Path(certificate), Path(key))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--cluster-signing-cert-file {certificate}, --cluster-signing-key-file {key}: {error}"
+        ) from None

@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from testbed.model.families import networks
+
+ROUTES = ("auto", "host-gw", "vxlan", "none")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
     add("--hostname-override", default=socket.gethostname(), metavar="NAME", help="the node's name")
     add("--node-ip", required=True, metavar="ADDRESS[,ADDRESS]", help="its own address of each family")
-    add("--pod-cidr", required=True, metavar="CIDR[,CIDR]", help="the ranges of the Pods of this node")
+    add(
+        "--pod-cidr", default="", metavar="CIDR[,CIDR]", help="ranges of its Pods; default: those it is given"
+    )
+    add("--pod-routes", default="none", choices=ROUTES, help="to other nodes' Pods; default: somebody's else")
+    add("--bootstrap-kubeconfig", default="", metavar="FILE", help="with a token, for the first start")
+    add("--cert-dir", default="/var/lib/kubelet/pki", metavar="DIR", help="for certificates asked for")
     add("--cluster-dns", default="", metavar="ADDRESS,…", help="the name servers of Pods")
     add("--cluster-domain", default="cluster.local", metavar="NAME", help="the domain of Services")
     add("--image", action="append", default=[], metavar="GLOB=PATH", help="the program of an image")
@@ -40,21 +48,32 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from testbed.model.duration import seconds
-    from testbed.node import kubelet
+    from testbed.node import kubelet, registration
     from testbed.node.images import parse_mapping
     from testbed.node.registration import Identity, parse_labels, parse_taints
     from testbed.node.sandbox import Dns
 
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    me = Identity(
+        name=args.hostname_override,
+        addresses=_addresses("--node-ip", args.node_ip),
+        pod_cidrs=networks(args.pod_cidr, "--pod-cidr") if args.pod_cidr else (),
+        labels=parse_labels(",".join(args.node_labels)),
+        taints=parse_taints(args.register_with_taints),
+        heartbeat=seconds(args.node_status_update_frequency),
+    )
+    if args.bootstrap_kubeconfig:
+        asyncio.run(_bootstrap(args))
+    if not args.pod_cidr:
+        given = asyncio.run(registration.given_range(args.kubeconfig, me))
+        me = replace(me, pod_cidrs=networks(given, "the Node's podCIDRs"))
     settings = kubelet.Settings(
         kubeconfig=args.kubeconfig,
-        me=Identity(
-            name=args.hostname_override,
-            addresses=_addresses("--node-ip", args.node_ip),
-            pod_cidrs=networks(args.pod_cidr, "--pod-cidr"),
-            labels=parse_labels(",".join(args.node_labels)),
-            taints=parse_taints(args.register_with_taints),
-            heartbeat=seconds(args.node_status_update_frequency),
-        ),
+        me=me,
+        routes=args.pod_routes,
         dns=Dns(_addresses("--cluster-dns", args.cluster_dns), args.cluster_domain),
         images=[parse_mapping(text) for text in args.image],
         runtime_socket=args.runtime_socket,
@@ -64,10 +83,6 @@ def run(args: argparse.Namespace) -> int:
         certificate=args.tls_cert_file,
         key=args.tls_private_key_file,
         client_ca=args.client_ca_file,
-    )
-    logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     asyncio.run(kubelet.run(settings))
     return 0
@@ -81,3 +96,14 @@ def _addresses(flag: str, text: str) -> list[str]:
         return [str(ip_address(part.strip())) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise UsageError(f"{flag}: {error}; give IP addresses") from None
+
+
+async def _bootstrap(args: argparse.Namespace) -> None:
+    """Come to the certificates that are missing, with the token of --bootstrap-kubeconfig."""
+    from testbed.node import bootstrap
+
+    await bootstrap.join(args.bootstrap_kubeconfig, Path(args.kubeconfig), args.hostname_override)
+    if not args.tls_cert_file:
+        hosts = (args.hostname_override, *_addresses("--node-ip", args.node_ip))
+        certificate, key = await bootstrap.serving(Path(args.kubeconfig), Path(args.cert_dir), hosts)
+        args.tls_cert_file, args.tls_private_key_file = str(certificate), str(key)

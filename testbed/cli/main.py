@@ -39,9 +39,13 @@ VERBS: dict[str, Verb] = {
     "bench": Verb("bench", "measure and compare proxy modes"),
     "report": Verb("report", "turn results into a page, or compare two of them"),
     "vm": Verb("vm", "run a command in a small virtual machine with a full-featured kernel"),
+    "fleet": Verb("fleet", "machines made into a cluster by Ansible"),
     "apiserver": Verb("apiserver", "component: the API server", "kube-apiserver"),
     "controller-manager": Verb(
         "controller_manager", "component: controllers and scheduler", "kube-controller-manager"
+    ),
+    "runtime": Verb(
+        "runtime", "component: the container runtime of a machine with an init of its own", "testbed-runtime"
     ),
     "kubelet": Verb("kubelet", "component: the node agent", "kubelet"),
     "kube-proxy": Verb("kube_proxy", "component: the service proxy agent", "kube-proxy"),

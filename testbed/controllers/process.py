@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from testbed.api.pki import Authority
 from testbed.client import Client
 from testbed.controllers.aggregation import ClusterRoleAggregation
 from testbed.controllers.base import Controller, World
+from testbed.controllers.certificates import Certificates
 from testbed.controllers.daemonset import DaemonSets
 from testbed.controllers.deployment import Deployments
 from testbed.controllers.disruption import Disruption
@@ -55,11 +57,21 @@ CONTROLLERS: tuple[type[Controller], ...] = (
 )
 
 
-async def run(kubeconfig: str, cluster_cidrs: Sequence[Network], grace_period: float) -> None:
-    """Run for ever. Raises UsageError when the kubeconfig is unusable."""
+async def run(
+    kubeconfig: str,
+    cluster_cidrs: Sequence[Network],
+    grace_period: float,
+    signing: Authority | None = None,
+) -> None:
+    """Run for ever. `signing`: the authority for certificates that kubelets ask for; None: they wait.
+
+    Raises UsageError when the kubeconfig is unusable.
+    """
     async with Client.from_kubeconfig(kubeconfig, "kube-controller-manager") as client:
         world = World(client, cluster_cidrs, grace_period)
         controllers = [kind(world) for kind in CONTROLLERS]
+        if signing:
+            controllers.append(Certificates(world, signing))
         async with asyncio.TaskGroup() as group:
             group.create_task(world.run_informers())
             await world.synced()

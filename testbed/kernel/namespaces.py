@@ -26,6 +26,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 SYS_PIVOT_ROOT = 155  # x86_64
 if os.uname().machine == "aarch64":
     SYS_PIVOT_ROOT = 41
@@ -98,6 +99,11 @@ def pivot_root(new_root: str, put_old: str) -> None:
 def die_with_parent(signum: int) -> None:
     """Have the kernel send `signum` to this process when the thread that made it ends (prctl(2))."""
     _check(_libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0), "prctl PDEATHSIG")
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of all orphans among its descendants (prctl(2))."""
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl CHILD_SUBREAPER")
 
 
 def loopback_up() -> None:

@@ -87,6 +87,14 @@ INGRESSES = Resource(_NETWORKING, "v1", "ingresses", "Ingress", short_names=("in
 INGRESS_CLASSES = Resource(_NETWORKING, "v1", "ingressclasses", "IngressClass", namespaced=False)
 SERVICE_CIDRS = Resource(_NETWORKING, "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
 IP_ADDRESSES = Resource(_NETWORKING, "v1", "ipaddresses", "IPAddress", namespaced=False, short_names=("ip",))
+CERTIFICATE_SIGNING_REQUESTS = Resource(
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    "CertificateSigningRequest",
+    namespaced=False,
+    short_names=("csr",),
+)
 POD_DISRUPTION_BUDGETS = Resource(
     "policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", short_names=("pdb",)
 )
@@ -118,5 +126,6 @@ ALL: tuple[Resource, ...] = (
     INGRESS_CLASSES,
     SERVICE_CIDRS,
     IP_ADDRESSES,
+    CERTIFICATE_SIGNING_REQUESTS,
     POD_DISRUPTION_BUDGETS,
 )

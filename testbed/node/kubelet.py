@@ -22,6 +22,7 @@ from testbed.node.launch import Node
 from testbed.node.pod import PodWorker
 from testbed.node.process import Status
 from testbed.node.registration import Identity, Registration
+from testbed.node.routes import PodRoutes
 from testbed.node.runtime import Runtime
 from testbed.node.sandbox import Dns, Sandboxes
 
@@ -44,6 +45,7 @@ class Settings:
     certificate: str
     key: str
     client_ca: str
+    routes: str = "none"
 
 
 class Kubelet:
@@ -145,6 +147,8 @@ async def run(settings: Settings) -> None:
                 app = server.application(kubelet.find)
                 keys = (settings.certificate, settings.key, settings.client_ca)
                 group.create_task(server.serve(app, me.addresses, KUBELET_PORT, *keys))
+            if settings.routes != "none":
+                group.create_task(PodRoutes(client, me.name, settings.routes).run())
             await pods.synced.wait()
             await kubelet.adopt(pods)
             pods.subscribe(kubelet.changed)

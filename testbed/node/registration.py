@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
@@ -73,7 +74,8 @@ def node_object(me: Identity) -> Object:
     well_known = {"hostname": me.name, "os": "linux", "arch": architecture}
     labels = {f"kubernetes.io/{name}": value for name, value in well_known.items()}
     labels |= {f"beta.kubernetes.io/{name}": well_known[name] for name in ("os", "arch")}
-    spec: Object = {"podCIDR": str(me.pod_cidrs[0]), "podCIDRs": list(map(str, me.pod_cidrs))}
+    ranges = list(map(str, me.pod_cidrs))
+    spec: Object = {"podCIDR": ranges[0], "podCIDRs": ranges} if ranges else {}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -89,7 +91,7 @@ def node_status(me: Identity, held: Object) -> Object:
     resources = {
         "cpu": str(os.cpu_count()),
         "memory": f"{memory}Ki",
-        "pods": str(min(MOST_PODS, *(each.num_addresses - 3 for each in me.pod_cidrs))),
+        "pods": str(min([MOST_PODS, *(each.num_addresses - 3 for each in me.pod_cidrs)])),
     }
     now = timestamp()
     conditions = [(kind, "False", reason, text) for kind, reason, text in PRESSURES]
@@ -136,6 +138,25 @@ def _node_info() -> Object:
         "systemUUID": "",
         "bootID": "",
     }
+
+
+async def given_range(kubeconfig: str, me: Identity) -> str:
+    """The Pod ranges, CIDR[,CIDR], that the controller manager gives the node once it is registered."""
+    delay = 0.1
+    wanted = node_object(me)
+    del wanted["status"]
+    async with Client.from_kubeconfig(kubeconfig, "kubelet") as client:
+        while True:
+            try:
+                with contextlib.suppress(AlreadyExists):
+                    await client.create(NODES, wanted)
+                held = (await client.get(NODES, me.name))["spec"].get("podCIDRs")
+                if held:
+                    return ",".join(held)
+            except ApiError as error:
+                log.warning("node %s: %s; again in %.1f s", me.name, error, delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, me.heartbeat)
 
 
 class Registration:

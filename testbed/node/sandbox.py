@@ -23,6 +23,8 @@ from testbed.node.process import Mount
 Object = dict[str, Any]
 
 NETNS = Path("/run/netns")
+ADDRESSES = Path("/var/lib/cni/networks")
+"""Where IPAM notes which address is whose."""
 SETUPS_AT_ONCE = 4
 """CNI calls in flight; more only take the processor from one another."""
 
@@ -188,6 +190,14 @@ def _remove_netns(path: str) -> None:
         with contextlib.suppress(OSError):  # not a mount: the agent was killed in between
             namespaces.unmount(path)
         Path(path).unlink()
+
+
+def forget_all(root: Path) -> None:
+    """Remove what the sandboxes of an earlier runtime left: it ended, and all their processes with it."""
+    for path in sorted(NETNS.glob("pod-*")):
+        _remove_netns(str(path))
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(ADDRESSES, ignore_errors=True)
 
 
 def _hosts(pod: Object, ips: Sequence[str]) -> str:

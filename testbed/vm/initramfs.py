@@ -6,7 +6,7 @@ import hashlib
 import lzma
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from testbed.vm import cache, packages
@@ -16,20 +16,21 @@ GUEST = Path(__file__).parent / "guest"
 NEEDED = ("virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "overlay", "squashfs", "loop")
 
 
-def build(kernel: Kernel) -> Path:
-    """The initramfs for `kernel` (a cpio archive), from the cache or made."""
-    script = (GUEST / "init.sh").read_bytes()
-    key = hashlib.sha256(script + kernel.version.encode() + ",".join(NEEDED).encode()).hexdigest()[:16]
+def build(kernel: Kernel, init: Path = GUEST / "init.sh", needed: Sequence[str] = NEEDED) -> Path:
+    """The initramfs for `kernel` (a cpio archive) with the script `init`, which finds the modules `needed`
+    under /modules; from the cache or made."""
+    script = init.read_bytes()
+    key = hashlib.sha256(script + kernel.version.encode() + ",".join(needed).encode()).hexdigest()[:16]
     path = cache.directory() / "initramfs" / f"{key}.cpio"
 
     def make(target: Path) -> None:
-        target.write_bytes(_archive(kernel, script))
+        target.write_bytes(_archive(kernel, script, needed))
 
     return cache.made(path, make)
 
 
-def _archive(kernel: Kernel, script: bytes) -> bytes:
-    modules = list(_in_order(kernel.modules))
+def _archive(kernel: Kernel, script: bytes, needed: Sequence[str]) -> bytes:
+    modules = list(_in_order(kernel.modules, needed))
     files = {"init": (0o755, script), "bin/busybox": (0o755, _busybox().read_bytes())}
     for module in modules:
         files[f"modules/{module.name.split('.')[0]}.ko"] = (0o644, _unpacked(module))
@@ -51,14 +52,14 @@ def _busybox() -> Path:
     return next(path for path in (root / "bin/busybox", root / "usr/bin/busybox") if path.exists())
 
 
-def _in_order(modules: Path) -> Iterator[Path]:
-    """The files of NEEDED and what they depend on, each after its own dependencies, as modules.dep lists
-    them.
+def _in_order(modules: Path, needed: Sequence[str] = NEEDED) -> Iterator[Path]:
+    """The files of the modules `needed` and what they depend on, each after its own dependencies, as
+    modules.dep lists them.
     """
     lines = (line.split(":", 1) for line in (modules / "modules.dep").read_text().splitlines())
     depends = {Path(name).name.split(".")[0].replace("-", "_"): (name, rest.split()) for name, rest in lines}
     seen: set[str] = set()
-    for module in NEEDED:
+    for module in needed:
         if module not in depends:  # built into this kernel
             continue
         name, before = depends[module]

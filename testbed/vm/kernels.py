@@ -76,6 +76,12 @@ def _distribution() -> str:
     return platform.freedesktop_os_release()["NAME"].split()[0]
 
 
+def codename() -> str:
+    """The release of the distribution that the default kernel is from, as its mirrors name it: bookworm."""
+    release = platform.freedesktop_os_release()
+    return release.get("VERSION_CODENAME") or release["UBUNTU_CODENAME"]
+
+
 def _open(root: Path, origin: str) -> Kernel:
     image = root / "vmlinux"
     version = (root / "version").read_text().strip()
