@@ -61,7 +61,7 @@ def libraries(python: str) -> Archive:
         _install(python, tree)
         _pack(tree, name, target, python)
 
-    path = cache.made(cache.directory() / "bundle" / f"{name}.tar", make)
+    path = cache.made(cache.directory() / "bundle" / f"{name}.tar.gz", make)
     return Archive(path, f"/{ROOT}/{name}")
 
 
@@ -74,12 +74,12 @@ def project() -> Archive:
     name = f"project-{digest.hexdigest()[:12]}"
 
     def make(target: Path) -> None:
-        with tarfile.open(target, "w") as archive:
+        with tarfile.open(target, "w:gz", compresslevel=6) as archive:
             for file in files:
                 archive.add(file, f"{ROOT}/{name}/testbed/{file.relative_to(PACKAGE)}", filter=_of_root)
 
-    path = cache.made(cache.directory() / "bundle" / f"{name}.tar", make)
-    cache.keep_newest("bundle/project-*.tar", 3)
+    path = cache.made(cache.directory() / "bundle" / f"{name}.tar.gz", make)
+    cache.keep_newest("bundle/project-*.tar.gz", 3)
     return Archive(path, f"/{ROOT}/{name}")
 
 
@@ -121,7 +121,7 @@ def _pack(tree: Path, name: str, target: Path, python: str) -> None:
     if python == f"{sys.version_info.major}.{sys.version_info.minor}":
         # Compiled here, since an emulated node takes a minute for it; elsewhere a node does it as it goes.
         compileall.compile_dir(tree, quiet=2, ddir=f"/{ROOT}/{name}", workers=0)
-    with tarfile.open(target, "w") as archive:
+    with tarfile.open(target, "w:gz", compresslevel=6) as archive:
         archive.add(tree, f"{ROOT}/{name}", filter=_of_root)
 
 
