@@ -145,8 +145,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     try:
         yield reader
     finally:
-        reader.close()
         subprocess.run(["testbed", "down", "--all"], check=True, capture_output=True, timeout=60)
+        reader.close()
 
 
 def walk(reader: Reader, mode: str) -> None:
