@@ -138,7 +138,7 @@ def pytest_generate_tests(metafunc):
             for endpoints in option.endpoints
             for path in option.paths
             for mode in (DIRECT, *(column.name for column in chosen))
-            if _measured(name, services, path, mode, option)
+            if _measured(name, environment, services, path, mode, option)
         ]
         metafunc.parametrize(AXES, cells, ids=map(_id, cells))
 
@@ -151,14 +151,14 @@ def _id(cell):
     return "-".join([measure, environment, str(services), *more, mode])
 
 
-def _measured(name, services, path, mode, option):
+def _measured(name, environment, services, path, mode, option):
     """Whether a run takes this at all: figures of an agent have no direct, and some no other path."""
     if mode == DIRECT and MEASURES[name].no_direct:
         return False
     taking = next((one for one in TAKINGS if name in one.names()), None)
     if taking is None:
         return path == "other-node"
-    if taking.largest_only and option.profile == "quick" and services != option.services[-1]:
+    if not taking.at(services, option.services, option.profile, environment):
         return False
     return taking.paths or path == "other-node"
 
@@ -229,7 +229,7 @@ def _collected(request, environment):
             tuple(one for one in chosen if any(params["mode"] == one.name for params in asked)) or chosen,
             tuple(sorted({params["services"] for params in asked})),
             tuple(name for name in MEASURES if any(params["measure"] == name for params in asked)),
-            request.config.option.profile,
+            PROFILES[request.config.option.profile],
             tuple(sorted({params["endpoints"] for params in asked})),
             tuple(path for path in request.config.option.paths if any(p["path"] == path for p in asked)),
             done=tuple({(cell.services, cell.endpoints) for cell in before.cells}) if before else (),

@@ -86,5 +86,6 @@ CHANGE = Taking(
     rounds=lambda profile: 2,
     cost=lambda profile: 0.2 * profile.changes,
     paths=False,
+    quick_in_vm=True,
 )
 RESTART = Taking((SYNC_FULL,), restart, rounds=lambda profile: 2, cost=lambda profile: 2.0, paths=False)

@@ -20,7 +20,7 @@ from testbed.bench.latency import LATENCY
 from testbed.bench.load import CONNECT, ECHO, HOLD, REQUEST_, STREAM
 from testbed.bench.measures import AGENT_CPU, AGENT_MEMORY, GROWTH, SYNC_PARTIAL, Measure, count_of
 from testbed.bench.place import Usage
-from testbed.bench.plan import OTHER_NODE, PROFILES, Plan
+from testbed.bench.plan import OTHER_NODE, Plan
 from testbed.bench.progress import Progress
 from testbed.bench.quiet import settle
 from testbed.bench.record import Cell, Run
@@ -58,7 +58,7 @@ class Collector:
     busy: float = 0.0
 
     def __post_init__(self) -> None:
-        self.profile = PROFILES[self.plan.profile]
+        self.profile = self.plan.profile
         if environments.here() == "vm":
             self.profile = self.profile.translated()
         self.takings = [taking for taking in TAKINGS if taking.names() & set(self.plan.measures)]
@@ -75,8 +75,8 @@ class Collector:
         return (sum(each) + grown) * len(self.plan.endpoints)
 
     def takings_at(self, size: int) -> list[Taking]:
-        largest = size == self.plan.sizes[-1] or self.plan.profile != "quick"
-        return [taking for taking in self.takings if largest or not taking.largest_only]
+        sizes, profile, here = self.plan.sizes, self.profile.name, environments.here()
+        return [taking for taking in self.takings if taking.at(size, sizes, profile, here)]
 
     def run(self) -> Run:
         """Everything so far."""
@@ -94,7 +94,7 @@ class Collector:
 
     def _method(self) -> dict[str, Any]:
         return {
-            "profile": self.plan.profile,
+            "profile": self.profile.name,
             "rounds": self.profile.rounds,
             "samples a round": self.profile.samples,
             "bursts": f"{self.profile.bursts} of {self.profile.seconds:g} s",

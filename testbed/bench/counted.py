@@ -40,6 +40,9 @@ ROUNDS, SAMPLES = 30, 5
 SEED = 1
 MEMORY, PER_MEBIBYTE = 2048, 40
 """MiB: 10,000 Services in four modes take half of it; and how many Services of all rows together take one."""
+RESOLVED = 100e6
+"""Instructions that a load must take for its account, kept in ticks of four million, to say something."""
+
 DEADLINE = 1800.0
 """Seconds that the VM may run."""
 MOST_CELLS = 80
@@ -138,11 +141,10 @@ def _run(spots: Sequence[Spot], answer: dict[str, Any], plan: dict[str, Any]) ->
 def _weights(load: dict[str, float] | None) -> list[tuple[Measure, float]]:
     if load is None:
         return []
-    return [
-        (RULES_LOAD, load["all"] / 1e3),
-        (RULES_LOAD_KERNEL, load["kernel"] / 1e3),
-        (RULES_MEMORY, load["bytes"] / 2**20),
-    ]
+    found = [(RULES_MEMORY, load["bytes"] / 2**20)]
+    if load["all"] >= RESOLVED:
+        found += [(RULES_LOAD, load["all"] / 1e3), (RULES_LOAD_KERNEL, load["kernel"] / 1e3)]
+    return found
 
 
 def _engine() -> str:

@@ -44,4 +44,6 @@ LATENCY = Taking(
     rounds=lambda profile: profile.rounds,
     cost=lambda profile: 0.0006 * profile.samples,
     warm_up=1,
+    quick_sizes="all",
+    quick_in_vm=True,
 )

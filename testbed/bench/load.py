@@ -124,10 +124,13 @@ def _burst(profile: Profile) -> float:
     return profile.seconds + 0.1
 
 
-CONNECT = Taking((NEW_CONNECTIONS,), connect, _bursts, _burst, warm_up=1)
-REQUEST_ = Taking((REQUESTS, LOADED, LOADED_TAIL), request, _bursts, _burst)
-STREAM = Taking((BULK,), stream, _bursts, lambda p: max(1.0, p.seconds) + 0.2, paths=False, largest_only=True)
-ECHO = Taking(
-    (UDP_RATE, UDP_LOSS), echo, _bursts, lambda p: max(1.0, p.seconds) + 0.2, paths=False, largest_only=True
-)
-HOLD = Taking((HELD, HELD_MEMORY), hold, lambda profile: 1, lambda profile: 1.0, largest_only=True)
+def _whole(profile: Profile) -> float:
+    """iperf3 and sockperf take whole seconds."""
+    return max(1.0, profile.seconds) + 0.2
+
+
+CONNECT = Taking((NEW_CONNECTIONS,), connect, _bursts, _burst, warm_up=1, quick_in_vm=True)
+REQUEST_ = Taking((REQUESTS, LOADED, LOADED_TAIL), request, _bursts, _burst, quick_in_vm=True)
+STREAM = Taking((BULK,), stream, _bursts, _whole, paths=False)
+ECHO = Taking((UDP_RATE, UDP_LOSS), echo, _bursts, _whole, paths=False)
+HOLD = Taking((HELD, HELD_MEMORY), hold, lambda profile: 1, lambda profile: 1.0)

@@ -181,13 +181,13 @@ RULES_LOAD = Measure(
     "rules-load",
     "Loading the whole table",
     "Into a namespace without rules: iptables-restore, nft, or netlink for IPVS and its sets; the program "
-    "that loads and the kernel together.",
+    "that loads and the kernel together, by the kernel's account of ticks (getrusage). Waiting is not in it.",
     no_direct=True,
 )
 RULES_LOAD_KERNEL = Measure(
     "rules-load-kernel",
     "Loading the whole table, in the kernel",
-    "The kernel's part of that, by its own accounting of ticks (getrusage); the rest is the loading program.",
+    "The kernel's part of that; the rest is the loading program.",
     no_direct=True,
 )
 RULES_MEMORY = Measure(

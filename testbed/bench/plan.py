@@ -22,6 +22,7 @@ PATHS = (OTHER_NODE, SAME_NODE, OUTSIDE)
 class Profile:
     """How much of everything. Sampled latencies in `rounds` of `samples`; bursts of `seconds` each."""
 
+    name: str
     sizes: tuple[int, ...]
     rounds: int
     samples: int
@@ -37,11 +38,10 @@ class Profile:
         return Profile(**{**vars(self), **less, "changes": max(2, self.changes // 2)})
 
 
-PROFILES = {
-    "quick": Profile((1, 100, 1000), 56, 18, 3, 0.3, 5),
-    "standard": Profile((1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20),
-    "full": Profile((1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, (1, 10, 100), PATHS),
-}
+QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5)
+STANDARD = Profile("standard", (1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20)
+FULL = Profile("full", (1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, (1, 10, 100), PATHS)
+PROFILES = {profile.name: profile for profile in (QUICK, STANDARD, FULL)}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Plan:
     columns: tuple[Column, ...]
     sizes: tuple[int, ...]
     measures: tuple[str, ...]
-    profile: str = "quick"
+    profile: Profile = QUICK
     endpoints: tuple[int, ...] = (1,)
     paths: tuple[str, ...] = (OTHER_NODE,)
     seed: int = 1
@@ -74,7 +74,10 @@ class Plan:
         }
         columns = tuple(Column(**column) for column in raw["columns"])
         done = tuple((services, endpoints) for services, endpoints in raw.get("done", ()))
-        return cls(**{**values, "columns": columns, "done": done})
+        lists: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in raw["profile"].items()
+        }
+        return cls(**{**values, "columns": columns, "done": done, "profile": Profile(**lists)})
 
 
 def numbers(option: str, text: str, most: int) -> tuple[int, ...]:

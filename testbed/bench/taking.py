@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,7 +51,6 @@ class Taking:
 
     `cost`: seconds that a visit takes, guessed, for the time left. `warm_up`: rounds whose samples are not
     kept whatever they are, to fill caches; what else is warming up is found in the samples.
-    `largest_only`: in the quick profile only at the largest size.
     """
 
     measures: tuple[Measure, ...]
@@ -61,7 +60,17 @@ class Taking:
     warm_up: int = 0
     paths: bool = True
     """Whether it is taken on all paths, or from one node to another only."""
-    largest_only: bool = False
+    quick_sizes: str = "largest"
+    """At which sizes the quick profile takes it: "all" or the "largest"."""
+    quick_in_vm: bool = False
+    """Whether the quick profile takes it in a VM too, where starting programs is slow."""
+
+    def at(self, size: int, sizes: Sequence[int], profile: str, environment: str) -> bool:
+        """Whether it is taken at a size of a run."""
+        if profile != "quick":
+            return True
+        large = size == max(sizes) or self.quick_sizes == "all"
+        return large and (self.quick_in_vm or environment != "vm")
 
     def names(self) -> frozenset[str]:
         return frozenset(measure.name for measure in self.measures)

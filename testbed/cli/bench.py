@@ -136,7 +136,7 @@ def _as_before(args: argparse.Namespace) -> None:
     own = [column for column in plan["columns"] if column["command"]]
     args.proxy = [f"{column['name']}={column['command']}" for column in own]
     args.modes = ",".join(column["name"] for column in plan["columns"] if not column["command"])
-    args.profile = plan["profile"]
+    args.profile = plan["profile"]["name"]
     args.endpoints, args.paths = ",".join(map(str, plan["endpoints"])), ",".join(plan["paths"])
     args.measure = args.measure or " or ".join(plan["measures"])
     args.env = "auto" if len(plans) > 1 else environment

@@ -6,7 +6,7 @@ import pytest
 
 from testbed.bench.columns import COLUMNS, DIRECT
 from testbed.bench.latency import LATENCY
-from testbed.bench.plan import OTHER_NODE, PROFILES
+from testbed.bench.plan import OTHER_NODE, QUICK
 from testbed.bench.prober import ProbeError
 from testbed.bench.sampling import Point, sample, spread
 from testbed.bench.taking import Seat
@@ -33,7 +33,7 @@ class Rote:
 
 
 def much(rounds, samples):
-    return replace(PROFILES["quick"], rounds=rounds, samples=samples)
+    return replace(QUICK, rounds=rounds, samples=samples)
 
 
 def seat(place, name="ipvs"):

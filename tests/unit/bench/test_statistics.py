@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.bench import statistics
 from testbed.bench.statistics import ecdf, enough, interval, median, quantile, ratio, resample
 
 numbers = st.lists(st.floats(0.001, 1e6), min_size=2, max_size=60)
@@ -84,3 +85,27 @@ def test_the_same_samples_give_the_same_interval():
 def test_samples_and_block_numbers_must_match():
     with pytest.raises(ValueError, match="2 samples with 1 block"):
         resample([1.0, 2.0], [0])
+
+
+def test_warm_up_ends_where_the_level_is_steady():
+    steady = [10.0, 10.2, 9.9, 10.1, 9.8, 10.0, 10.1, 9.9, 10.2, 10.0, 9.9, 10.1, 10.0, 9.8, 10.1]
+    assert statistics.warm_up([25.0, 18.0, 13.0, *steady]) == 3
+    assert statistics.warm_up([25.0, 18.0, 13.0]) == 0
+    assert statistics.warm_up(steady) < len(steady) // 2
+
+
+def test_a_change_of_level_is_found_where_it_is_and_noise_is_none():
+    source = random.Random(4)
+    noise = [source.gauss(20, 1) for _ in range(60)]
+    assert statistics.change_point(noise) is None
+    changed = noise[:35] + [value + 4 for value in noise[35:]]
+    found = statistics.change_point(changed)
+    assert abs(found.index - 35) <= 2
+    assert (round(found.before), round(found.after)) == (20, 24)
+    assert statistics.change_point([1.0, 2.0]) is None
+
+
+def test_only_what_is_far_out_is_an_outlier():
+    assert statistics.outliers([*range(100), 500, -400]) == 2
+    assert statistics.outliers(list(range(100))) == 0
+    assert statistics.outliers([1.0]) == 0
