@@ -46,6 +46,8 @@ class Backend:
     terminating: bool
     zones: frozenset[str]
     """Zones that should use it (hints); empty: no hint."""
+    nodes: frozenset[str] = frozenset()
+    """The same of nodes (KEP-3015, PreferSameNode)."""
 
 
 @dataclass(frozen=True)
@@ -181,15 +183,20 @@ def _backend(endpoint: Object, family: int) -> Backend:
         raise Malformed(f"it has no IPv{family} address")
     conditions = endpoint.get("conditions") or {}
     ready = conditions.get("ready") is not False
-    hints = (endpoint.get("hints") or {}).get("forZones") or ()
+    hints = endpoint.get("hints") or {}
     return Backend(
         ip=found[0],
         node=str(endpoint.get("nodeName") or ""),
         ready=ready,
         serving=conditions.get("serving", ready) is not False,
         terminating=bool(conditions.get("terminating")),
-        zones=frozenset(str(hint["name"]) for hint in hints),
+        zones=_hinted(hints, "forZones"),
+        nodes=_hinted(hints, "forNodes"),
     )
+
+
+def _hinted(hints: Object, field: str) -> frozenset[str]:
+    return frozenset(str(hint["name"]) for hint in hints.get(field) or ())
 
 
 def _protocol(text: str | None) -> Protocol:

@@ -1,15 +1,19 @@
 """Who may answer for a Service port on this node: readiness, termination, topology and traffic policy. Pure.
 
-Source: kubernetes pkg/proxy/topology.go; KEP-1669 (terminating), KEP-2433 (hints), KEP-2086 (internal).
+Source: kubernetes pkg/proxy/topology.go; KEP-1669 (terminating), KEP-2433 and KEP-3015 (hints),
+KEP-2086 (internal).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from testbed.model.service import Endpoint, Protocol, Refusal, Route, ServicePort
 from testbed.proxy.objects import Backend
+
+NODES, ZONES = attrgetter("nodes"), attrgetter("zones")
 
 Offer = tuple[Sequence[Backend], int]
 """The endpoints of an EndpointSlice, and the port they serve a Service port on."""
@@ -58,14 +62,16 @@ class Router:
         here = [one for one in every if one[0].node == self._node]
         serving = [one for one in every if one[0].serving]
         distinct = len({one.ip for one, _ in every}) == len(every)
-        return Choice(self._near(_usable(every)), _usable(here), serving, distinct)
+        cluster = self._near(_ready(every)) or _ending(every)
+        return Choice(cluster, _ready(here) or _ending(here), serving, distinct)
 
-    def _near(self, chosen: Chosen) -> Chosen:
-        """Those hinted for the zone, if every one has a hint and one is for it; else all."""
-        zone = self._zone
-        if zone and all(one.zones for one, _ in chosen):
-            return [(one, offer) for one, offer in chosen if zone in one.zones] or chosen
-        return chosen
+    def _near(self, ready: Chosen) -> Chosen:
+        """Those hinted for the node, if all have such a hint and one is for it; else so by zone; else all."""
+        for place, hints in ((self._node, NODES), (self._zone, ZONES)):
+            near = [(one, offer) for one, offer in ready if place in hints(one)]
+            if near and all(hints(one) for one, _ in ready):
+                return near
+        return ready
 
     def _endpoints(self, chosen: Chosen, numbers: Sequence[int], distinct: bool) -> tuple[Endpoint, ...]:
         """Sorted, each address and port once though several slices hold it."""
@@ -78,7 +84,10 @@ class Router:
         return tuple(places.values())
 
 
-def _usable(chosen: Chosen) -> Chosen:
-    """The ready ones; if there is none, those that terminate and still serve."""
-    ready = [one for one in chosen if one[0].ready]
-    return ready or [one for one in chosen if one[0].serving and one[0].terminating]
+def _ready(chosen: Chosen) -> Chosen:
+    return [one for one in chosen if one[0].ready]
+
+
+def _ending(chosen: Chosen) -> Chosen:
+    """For when none is ready: those that terminate and still serve."""
+    return [one for one in chosen if one[0].serving and one[0].terminating]

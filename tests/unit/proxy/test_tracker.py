@@ -141,6 +141,28 @@ def test_hints_count_when_every_endpoint_has_one(tracker: Tracker) -> None:
     assert len(only(tracker).cluster.endpoints) == 2
 
 
+def hinted(ip: str, node: str, **conditions: bool) -> dict[str, Any]:
+    """An endpoint for the clients of its own node, and else of zone a."""
+    hints = {"forZones": [{"name": "a"}], "forNodes": [{"name": node}]}
+    return {**endpoint(ip, node), "hints": hints, "conditions": {"ready": True, **conditions}}
+
+
+@pytest.mark.feature("B10")
+def test_hints_for_the_node_come_before_those_for_its_zone(tracker: Tracker) -> None:
+    here, there = hinted("10.0.0.1", HERE), hinted("10.0.0.2", THERE)
+    tracker.own_node(None, {"metadata": {"labels": {"topology.kubernetes.io/zone": "a"}}})
+    tracker.service(None, service())
+    tracker.endpoint_slice(None, piece(here, there))
+    assert ips(only(tracker).cluster.endpoints) == ["10.0.0.1"]
+    tracker.endpoint_slice(None, piece(there, hinted("10.0.0.3", "node03")))
+    assert ips(only(tracker).cluster.endpoints) == ["10.0.0.2", "10.0.0.3"], "none here: the zone's"
+    ending = {"ready": False, "serving": True, "terminating": True}
+    tracker.endpoint_slice(
+        None, piece(hinted("10.0.0.1", HERE, **ending), hinted("10.0.0.2", THERE, **ending))
+    )
+    assert ips(only(tracker).cluster.endpoints) == ["10.0.0.1", "10.0.0.2"], "hints are for ready ones"
+
+
 NOTHING = [
     service(clusterIP="None"),
     service(type="ExternalName", clusterIP=""),
