@@ -32,7 +32,7 @@ SETS = (
     (("echo.yaml",), (80,)),
     (("nginx.yaml",), (80,)),
 )
-ELSEWHERE = {"ingress.yaml", "nginx-tls.yaml", "two-modes.yaml"}
+ELSEWHERE = {"guestbook.yaml", "ingress.yaml", "shop.yaml", "nginx-tls.yaml", "two-modes.yaml"}
 """Examples that have a test of their own."""
 
 
