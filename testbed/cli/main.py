@@ -34,6 +34,8 @@ VERBS: dict[str, Verb] = {
     "kubeconfig": Verb("kubeconfig", "print the path of a cluster's kubeconfig"),
     "kubectl": Verb("kubectl", "run kubectl against a cluster"),
     "exec": Verb("exec", "run a command (or a shell) on a node, in a Pod or on the outside client"),
+    "trace": Verb("trace", "the way of a packet rule by rule, on every node"),
+    "capture": Verb("capture", "write what passes a node, a Pod or the client to a pcap file"),
     "check": Verb("check", "what this machine can and cannot do, and the remedy for each"),
     "verify": Verb("verify", "the NAT correctness matrix: real packets, checked against the oracle"),
     "bench": Verb("bench", "measure and compare proxy modes"),

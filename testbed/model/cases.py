@@ -27,6 +27,7 @@ from testbed.model.offers import (
     GUARDED,
     HALF_ENDING,
     HINTED,
+    HOMELY,
     KIN,
     NEAR,
     NEAR_INSIDE,
@@ -216,8 +217,11 @@ NEAREST: tuple[tuple[To, str, str, str, str], ...] = (
     (To.CLUSTER_IP, HINTED, "itself", FAR, ""),
     (To.NODE_PORT, HINTED, "client", CLIENT, FIRST),
     (To.NODE_PORT, HINTED, "client", CLIENT, SECOND),
+    (To.CLUSTER_IP, HOMELY, "pod", FAR, ""),
+    (To.NODE_PORT, HOMELY, "client", CLIENT, FIRST),
+    (To.NODE_PORT, HOMELY, "client", CLIENT, SECOND),
 )
-"""Topology hints: the endpoint of the zone, each time. `FEW` connections."""
+"""Topology hints and `trafficDistribution`: the endpoints of the zone or node, `FEW` times."""
 
 SPREAD = 400
 """Connections in a test of distribution: enough to tell (1/2, 1/4, 1/4) from thirds at `ERROR_RATE`."""

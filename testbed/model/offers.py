@@ -23,7 +23,7 @@ PUBLISHED, ENDING, HALF_ENDING = "published", "ending", "half-ending"
 MOVING, STICKY, BRIEF = "moving", "sticky", "brief"
 GUARDED, CLOSED, KIN = "guarded", "closed", "kin"
 DEAF, FAR_DEAF = "deaf", "far-deaf"
-HINTED, BEHIND = "hinted", "behind"
+HINTED, HOMELY, BEHIND = "hinted", "homely", "behind"
 FIRST, SECOND, CLIENT = "node01", "node02", "client"
 
 HOMES = {NEAR: FIRST, CALLER: FIRST, FAR: SECOND}
@@ -97,6 +97,12 @@ def _of(backend: str) -> dict[str, str]:
 LOCAL_OUTSIDE = {"externalTrafficPolicy": "Local"}
 LOCAL_INSIDE = {"internalTrafficPolicy": "Local"}
 
+
+def _checked(port: int) -> dict[str, Any]:
+    """Policy Local of a load balancer. The API server must choose no port: it might be one of ours."""
+    return {**LOCAL_OUTSIDE, "healthCheckNodePort": port}
+
+
 READY = {"ready": True, "serving": True, "terminating": False}
 ENDS_SERVING = {"ready": False, "serving": True, "terminating": True}
 ENDS_SILENT = {"ready": False, "serving": False, "terminating": True}
@@ -107,8 +113,8 @@ OFFERS: Mapping[str, Offer] = {
     CALLER: Offer(_of(CALLER), 30082),
     ALL: Offer({"in": ALL}, 30083),
     NONE: Offer(_of(NONE), 30084, "LoadBalancer", outside=True),
-    NEAR_LOCAL: Offer(_of(NEAR), 30085, "LoadBalancer", outside=True, spec=LOCAL_OUTSIDE),
-    FAR_LOCAL: Offer(_of(FAR), 30086, "LoadBalancer", outside=True, spec=LOCAL_OUTSIDE),
+    NEAR_LOCAL: Offer(_of(NEAR), 30085, "LoadBalancer", outside=True, spec=_checked(30070)),
+    FAR_LOCAL: Offer(_of(FAR), 30086, "LoadBalancer", outside=True, spec=_checked(30071)),
     ALL_LOCAL: Offer({"in": ALL}, 30089, spec=LOCAL_OUTSIDE | LOCAL_INSIDE),
     NEAR_INSIDE: Offer(_of(NEAR), kind="ClusterIP", spec=LOCAL_INSIDE),
     FAR_INSIDE: Offer(_of(FAR), kind="ClusterIP", spec=LOCAL_INSIDE),
@@ -125,6 +131,7 @@ OFFERS: Mapping[str, Offer] = {
     DEAF: Offer(_of(NEAR), 30097, target=DEAF_PORT),
     FAR_DEAF: Offer(_of(FAR), 30098, target=DEAF_PORT),
     HINTED: Offer(node_port=30099, written={NEAR: READY, FAR: READY}, hinted=True),
+    HOMELY: Offer({"in": ALL}, 30102, spec={"trafficDistribution": "PreferSameNode"}),
     KIN: Offer(
         _of(FAR),
         30100,

@@ -109,6 +109,7 @@ class Endpoint:
     node: str
     ready: bool
     zones: frozenset[str] = frozenset()
+    nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def expect(world: World, flow: Flow) -> Outcome:
     allowed = _usable([e for e in every if not local or e.node == entry.name])
     if not allowed or not _let_in(aim, flow):
         return Outcome(Fate.SILENCE)
-    near = allowed if local else _nearest(allowed, entry.labels.get(ZONE, ""))
+    near = allowed if local else _nearest(allowed, entry)
     return _received(world, flow, tuple(_deliver(world, aim, flow, entry, e) for e in near))
 
 
@@ -247,9 +248,10 @@ def _endpoints(world: World, aim: Aim, version: int) -> Iterator[Endpoint]:
                 ending = bool(conditions.get("terminating") and conditions.get("serving", ready) is not False)
                 if ready or ending:
                     node = endpoint.get("nodeName") or ""
-                    hints = (endpoint.get("hints") or {}).get("forZones") or ()
-                    zones = frozenset(hint["name"] for hint in hints)
-                    yield Endpoint(ip_address(endpoint["addresses"][0]), port["port"], node, ready, zones)
+                    zones, nodes = (_hints(endpoint, kind) for kind in ("forZones", "forNodes"))
+                    yield Endpoint(
+                        ip_address(endpoint["addresses"][0]), port["port"], node, ready, zones, nodes
+                    )
 
 
 def _usable(endpoints: list[Endpoint]) -> list[Endpoint]:
@@ -257,11 +259,23 @@ def _usable(endpoints: list[Endpoint]) -> list[Endpoint]:
     return [e for e in endpoints if e.ready] or endpoints
 
 
-def _nearest(endpoints: list[Endpoint], zone: str) -> list[Endpoint]:
-    """Those hinted for the node's zone; all, if one has no hint or none is for it (KEP-2433)."""
-    if not zone or not all(e.zones for e in endpoints):
-        return endpoints
-    return [e for e in endpoints if zone in e.zones] or endpoints
+def _hints(endpoint: Object, kind: str) -> frozenset[str]:
+    return frozenset(hint["name"] for hint in (endpoint.get("hints") or {}).get(kind) or ())
+
+
+def _nearest(endpoints: list[Endpoint], entry: NodeSpec) -> list[Endpoint]:
+    """Those hinted for the node, else for its zone; all, if one has no hint or none is for it.
+
+    Source: KEP-3015, KEP-2433. Endpoints that terminate are not sorted so.
+    """
+    ready = all(e.ready for e in endpoints)
+    by_zone, by_node = [e.zones for e in endpoints], [e.nodes for e in endpoints]
+    for name, hints in ((entry.name, by_node), (entry.labels.get(ZONE, ""), by_zone)):
+        if ready and name and all(hints):
+            chosen = [e for e, hinted in zip(endpoints, hints, strict=True) if name in hinted]
+            if chosen:
+                return chosen
+    return endpoints
 
 
 def _let_in(aim: Aim, flow: Flow) -> bool:
