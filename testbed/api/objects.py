@@ -37,7 +37,7 @@ from testbed.api.status import (
     success,
 )
 from testbed.api.store import Key, Record, StorageFailed, Store
-from testbed.model.resources import NAMESPACES, SERVICES
+from testbed.model.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS, SERVICES
 
 Object = dict[str, Any]
 
@@ -55,6 +55,8 @@ def _anybody(new: Object, old: Object | None) -> None:
     """May write anything."""
 
 
+RETURNED = (PODS, SERVICES, SERVICE_ACCOUNTS)
+"""Kinds whose deletion is answered by what they were; of others by a Status."""
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_LENGTH = 5
 _NAME_TRIES = 8
@@ -241,8 +243,9 @@ class Objects:
         if not options.dry_run and options.propagation == "Orphan":
             self._orphan(key[0], metadata["uid"])
         if is_over(kind, obj):
-            if not options.dry_run:
-                await self._remove(kind, key, obj)
+            data = orjson.dumps(obj) if options.dry_run else await self._remove(kind, key, obj)
+            if kind.resource in RETURNED:
+                return data
             return orjson.dumps(success(kind.resource, key[1], metadata["uid"]))
         if options.dry_run or obj == record.decode():
             return orjson.dumps(obj)
