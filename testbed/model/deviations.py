@@ -167,3 +167,12 @@ LIVE_DEVIATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     for mode in USERSPACE
 }
 """The same for live cases: what is seen instead, and why, by mode and case."""
+
+LIVE_DEVIATIONS_OF_OTHERS: Mapping[str, tuple[str, str]] = {
+    "emptied/udp": (
+        "as before",
+        "kube-proxy since 1.32 leaves the old flows of a Service without endpoints alone, by intent",
+    ),
+}
+"""What a proxy of the user's may do instead of what is due, since kube-proxy does. Source: kubernetes
+pkg/proxy/conntrack/cleanup.go, CleanStaleEntries."""
