@@ -13,6 +13,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
+from testbed.errors import UsageError
 from testbed.model.families import networks
 
 ROUTES = ("auto", "host-gw", "vxlan", "none")
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cni-conf-dir", default="/etc/cni/net.d", metavar="DIR", help="where the conf list is")
     add("--cni-bin-dir", default="/opt/cni/bin", metavar="DIR", help="where CNI plugins are")
     add("--root-dir", default="/var/lib/kubelet", metavar="DIR", help="what must outlive the agent")
+    add("--container-log-max-size", default="10Mi", metavar="BYTES", help="of a file of a container's log")
+    add("--container-log-max-files", type=int, default=5, metavar="N", help="as many are kept")
     add("--tls-cert-file", default="", metavar="FILE", help="certificate of port 10250; none: no port")
     add("--tls-private-key-file", default="", metavar="FILE", help="its key")
     add("--client-ca-file", default="", metavar="FILE", help="who may use that port")
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         certificate=args.tls_cert_file,
         key=args.tls_private_key_file,
         client_ca=args.client_ca_file,
+        log_bytes=_bytes(args.container_log_max_size) * args.container_log_max_files,
     )
     asyncio.run(kubelet.run(settings))
     return 0
@@ -107,3 +111,12 @@ async def _bootstrap(args: argparse.Namespace) -> None:
         hosts = (args.hostname_override, *_addresses("--node-ip", args.node_ip))
         certificate, key = await bootstrap.serving(Path(args.kubeconfig), Path(args.cert_dir), hosts)
         args.tls_cert_file, args.tls_private_key_file = str(certificate), str(key)
+
+
+def _bytes(text: str) -> int:
+    from testbed.model import quantity
+
+    try:
+        return int(quantity.parse(text))
+    except ValueError:
+        raise UsageError(f"--container-log-max-size {text!r} is no size; write 10Mi, for example") from None

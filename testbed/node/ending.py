@@ -16,7 +16,8 @@ from testbed.errors import TestbedError
 from testbed.model.resources import PODS
 from testbed.node import hooks
 from testbed.node.cni import CniError
-from testbed.node.launch import Node, log_directory
+from testbed.node.launch import Node
+from testbed.node.logs import log_directory
 from testbed.node.runtime import Runtime
 from testbed.node.status import Container
 

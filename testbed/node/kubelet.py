@@ -15,7 +15,7 @@ from testbed.client.events import Recorder
 from testbed.errors import TestbedError
 from testbed.model.resources import PODS
 from testbed.model.topology import KUBELET_PORT
-from testbed.node import cni, server
+from testbed.node import cni, logs, server
 from testbed.node.accounts import Tokens
 from testbed.node.environment import Services
 from testbed.node.launch import Node
@@ -46,6 +46,7 @@ class Settings:
     key: str
     client_ca: str
     routes: str = "none"
+    log_bytes: int
 
 
 class Kubelet:
@@ -143,6 +144,7 @@ async def run(settings: Settings) -> None:
             group.create_task(Registration(client, me).run())
             group.create_task(kubelet.exits())
             group.create_task(pods.run())
+            group.create_task(logs.keep_short(settings.log_bytes))
             if settings.certificate:
                 app = server.application(kubelet.find)
                 keys = (settings.certificate, settings.key, settings.client_ca)

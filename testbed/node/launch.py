@@ -15,6 +15,7 @@ from testbed.node import volumes
 from testbed.node.accounts import Tokens, furnished
 from testbed.node.environment import Services, environment
 from testbed.node.images import ImageError, may_ask_the_api
+from testbed.node.logs import log_file
 from testbed.node.process import Mount, Process, Status
 from testbed.node.references import MissingReference, References
 from testbed.node.runtime import Runtime
@@ -23,7 +24,6 @@ from testbed.node.status import Container
 
 Object = dict[str, Any]
 
-LOGS = Path("/var/log/pods")
 LAST_WORDS = "/dev/termination-log"
 LONGEST_MESSAGE, LONGEST_LOG_MESSAGE = 4096, 2048
 """Bytes of a termination message, and of one taken from the log."""
@@ -55,16 +55,6 @@ def furnish(node: Node, pod: Object) -> Object:
 
 def process_id(uid: str, container: str, attempt: int) -> str:
     return f"pod/{uid}/{container}/{attempt}"
-
-
-def log_file(pod: Object, container: str, attempt: int) -> Path:
-    return log_directory(pod) / container / f"{attempt}.log"
-
-
-def log_directory(pod: Object) -> Path:
-    """Of all containers; it goes with the Pod."""
-    metadata = pod["metadata"]
-    return LOGS / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
 
 
 async def process_of(node: Node, pod: Object, each: Container, attached: Attached, attempt: int) -> Process:
@@ -135,6 +125,9 @@ def last_words(node: Node, pod: Object, each: Container) -> str:
 async def begin(node: Node, pod: Object, each: Container, attached: Attached, attempt: int) -> Status:
     """Start a container whose program is resolved, or find the unit that it stands for."""
     assert each.program
+    log_file(pod, each.name, attempt - 2).unlink(
+        missing_ok=True
+    )  # this run's and the previous one's are kept
     if not each.program.unit:
         return await node.runtime.start(await process_of(node, pod, each, attached, attempt))
     status = await _running_unit(node.runtime, each.program.unit)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from testbed.node import execute, forward
-from testbed.node.launch import log_file
+from testbed.node.logs import log_file, read
 from testbed.node.pod import PodWorker
 from testbed.node.status import Container
 
@@ -19,9 +18,6 @@ Object = dict[str, Any]
 Find = Callable[[str, str], PodWorker | None]
 """The worker of a Pod by namespace and name."""
 
-FOLLOW_EVERY = 0.1
-"""Seconds between looks at a log that is followed."""
-CHUNK = 1 << 16
 ADMINISTRATORS = "system:masters"
 """The group (organisation of the certificate) that may use this port; the API server is in it."""
 
@@ -42,7 +38,10 @@ def application(find: Find) -> web.Application:
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
         follow = query.get("follow") == "true"
-        await _send(response, file, query.get("tailLines"), lambda: follow and known.running)
+        lines = query.get("tailLines", "")
+        tail = int(lines) if lines.isdigit() else None
+        async for chunk in read(file, tail, lambda: follow and known.running):
+            await response.write(chunk)
         return response
 
     async def run_command(request: web.Request) -> web.StreamResponse:
@@ -111,39 +110,6 @@ async def _upgraded(request: web.Request, protocols: Sequence[str]) -> web.WebSo
         raise web.HTTPBadRequest(text=f"this needs a WebSocket that speaks {' or '.join(protocols)}\n")
     await websocket.prepare(request)
     return websocket
-
-
-async def _send(response: web.StreamResponse, file: Path, tail: str | None, more: Callable[[], bool]) -> None:
-    with file.open("rb") as log:
-        if tail is not None and tail.isdigit():
-            log.seek(tail_offset(file, int(tail)))
-        while True:
-            going_on = more()
-            while chunk := log.read(CHUNK):
-                await response.write(chunk)
-            if not going_on:
-                return
-            await asyncio.sleep(FOLLOW_EVERY)
-
-
-def tail_offset(file: Path, lines: int) -> int:
-    """The byte at which the last `lines` lines begin; reads from the end, a log may be large."""
-    with file.open("rb") as log:
-        end = position = log.seek(0, 2)
-        wanted, found = lines + 1, 0
-        while position > 0 and lines:
-            size = min(CHUNK, position)
-            position -= size
-            log.seek(position)
-            chunk = log.read(size)
-            if position + size == end and not chunk.endswith(b"\n"):
-                found += 1  # the last line is not finished, and counts
-            at = size
-            while (at := chunk.rfind(b"\n", 0, at)) >= 0:
-                found += 1
-                if found == wanted:
-                    return position + at + 1
-        return 0 if lines else end
 
 
 async def serve(
