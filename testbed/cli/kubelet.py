@@ -17,6 +17,8 @@ from testbed.errors import UsageError
 from testbed.model.families import networks
 
 ROUTES = ("auto", "host-gw", "vxlan", "none")
+CNI_PROGRAMS = "/opt/cni/bin:/usr/lib/cni"
+"""Where most distributions of Kubernetes have them, and where Debian does."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--node-status-update-frequency", default="10s", metavar="DURATION", help="between heartbeats")
     add("--runtime-socket", default="/run/init.sock", metavar="FILE", help="the socket of the init")
     add("--cni-conf-dir", default="/etc/cni/net.d", metavar="DIR", help="where the conf list is")
-    add("--cni-bin-dir", default="/opt/cni/bin", metavar="DIR", help="where CNI plugins are")
+    add("--cni-conf", default="", metavar="FILE", help="a conf list to put there; none: our own bridge")
+    add("--cni-bin-dir", default=CNI_PROGRAMS, metavar="DIR[:DIR]", help="where CNI plugins are")
     add("--root-dir", default="/var/lib/kubelet", metavar="DIR", help="what must outlive the agent")
     add("--container-log-max-size", default="10Mi", metavar="BYTES", help="of a file of a container's log")
     add("--container-log-max-files", type=int, default=5, metavar="N", help="as many are kept")
@@ -81,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         images=[parse_mapping(text) for text in args.image],
         runtime_socket=args.runtime_socket,
         cni_configurations=Path(args.cni_conf_dir),
-        cni_programs=Path(args.cni_bin_dir),
+        cni_conf=args.cni_conf,
+        cni_programs=[Path(each) for each in args.cni_bin_dir.split(":")],
         root=Path(args.root_dir),
         certificate=args.tls_cert_file,
         key=args.tls_private_key_file,

@@ -18,7 +18,19 @@ from typing import Any
 
 from testbed.errors import UsageError
 
-WISHES = ("name", "nodes", "proxy_mode", "cluster_cidrs", "service_cidrs", "node_ports", "iptables")
+WISHES = (
+    "name",
+    "nodes",
+    "proxy_mode",
+    "cluster_cidrs",
+    "service_cidrs",
+    "node_ports",
+    "iptables",
+    "ipvs_scheduler",
+    "proxy_command",
+    "cni_conf",
+    "node_grace",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB=PATH",
         help="run PATH for images that match GLOB",
     )
+    parser.add_argument("--cni-conf", metavar="FILE", help="the conf list of CNI plugins for Pods' networks")
     parser.add_argument(
         "--api-port", type=int, default=0, help="the API server's port on 127.0.0.1 (6443, or a free one)"
     )
@@ -85,7 +98,10 @@ def run(args: argparse.Namespace) -> int:
             "`testbed vm run -- sh -c 'testbed up && …'`"
         )
     wishes: dict[str, Any] = specs.load(args.file) if args.file else {}
-    given = {key: getattr(args, key) for key in (*WISHES, "ipvs_scheduler", "proxy_command", "node_grace")}
+    given = {
+        key: getattr(args, key)
+        for key in (*WISHES, "ipvs_scheduler", "proxy_command", "cni_conf", "node_grace")
+    }
     wishes |= {key: value for key, value in given.items() if value is not None}
     wishes["images"] = {**(wishes.get("images") or {}), **_images(args.image)}
     spec = specs.resolve(wishes, (*NAMES, "none"))

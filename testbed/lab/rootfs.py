@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,12 +100,13 @@ def _pivot(new: Path) -> None:
 
 
 def write_identity(hostname: str, hosts: Sequence[tuple[str, str]]) -> None:
-    """/etc/hostname, /etc/hosts (names and addresses) and an empty resolv.conf for the machine."""
+    """/etc/hostname, /etc/hosts (names and addresses) an empty resolv.conf, and no CNI networks."""
     _replace("/etc/hostname", hostname + "\n")
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{address} {name}" for name, address in hosts]
     _replace("/etc/hosts", "\n".join(lines) + "\n")
     _replace("/etc/resolv.conf", "")
+    shutil.rmtree("/etc/cni/net.d", ignore_errors=True)  # networks of the host's own container engine
 
 
 def choose_iptables(variant: str, root: Path = Path("/")) -> None:

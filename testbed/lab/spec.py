@@ -21,6 +21,7 @@ from testbed.model.topology import (
     PortRange,
     plan,
 )
+from testbed.node.cni import read_conf_list
 
 KEYS = {
     "name": "name",
@@ -33,6 +34,7 @@ KEYS = {
     "ipvsScheduler": "ipvs_scheduler",
     "nodeMonitorGracePeriod": "node_grace",
     "images": "images",
+    "cniConf": "cni_conf",
     "nodes": "nodes",
 }
 """The keys of a CLUSTER.yaml, with the names used here."""
@@ -71,6 +73,7 @@ def resolve(wishes: Mapping[str, Any], modes: tuple[str, ...]) -> ClusterSpec:
         proxy_command=str(wishes.get("proxy_command") or ""),
         node_grace=seconds(str(wishes.get("node_grace") or f"{DEFAULT_NODE_GRACE:g}s")),
         images=dict(wishes.get("images") or {}),
+        cni_conf=_cni_conf(str(wishes.get("cni_conf") or "")),
     )
     nodes = _nodes(wishes.get("nodes"))
     for mode in (spec.proxy_mode, *(node.proxy_mode for node in nodes)):
@@ -93,6 +96,14 @@ def _ranges(pods: Any, services: Any) -> tuple[tuple[Network, ...], tuple[Networ
         cluster or tuple(of_version(DEFAULT_CLUSTER_CIDRS, version) for version in versions),
         service or tuple(of_version(DEFAULT_SERVICE_CIDRS, version) for version in versions),
     )
+
+
+def _cni_conf(path: str) -> str:
+    """The path of a conf list, whole. Raises UsageError for a file that is none."""
+    if not path:
+        return ""
+    read_conf_list(Path(path))
+    return str(Path(path).absolute())
 
 
 def _nodes(value: Any) -> tuple[NodeWish, ...]:

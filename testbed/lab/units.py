@@ -70,6 +70,8 @@ def kubelet(spec: ClusterSpec, node: NodeSpec, state: Path) -> Process:
         words.append("--node-labels=node-role.kubernetes.io/control-plane=")
     if node.labels:
         words.append("--node-labels=" + ",".join(f"{key}={value}" for key, value in node.labels.items()))
+    if spec.cni_conf:
+        words.append(f"--cni-conf={spec.cni_conf}")
     words += [f"--image={glob}={path}" for glob, path in spec.images.items()]
     return _unit("kubelet", words)
 

@@ -101,7 +101,7 @@ class ClusterSpec:
     """A whole cluster, checked. `nodes` has the control plane first.
 
     Ranges: one, or one of each family; that of the primary family first. `node_grace`: seconds for which a
-    node may be silent before it counts as lost.
+    node may be silent before it counts as lost. `cni_conf`: a file with the conf list in place of our own.
     """
 
     name: str = "testbed"
@@ -114,6 +114,7 @@ class ClusterSpec:
     proxy_command: str = ""
     node_grace: float = DEFAULT_NODE_GRACE
     images: Mapping[str, str] = field(default_factory=dict)
+    cni_conf: str = ""
     nodes: tuple[NodeSpec, ...] = ()
 
     @property

@@ -23,6 +23,7 @@ from typing import Any
 from testbed.errors import TestbedError
 from testbed.kernel import addresses, namespaces, rtnetlink, sysctl
 from testbed.model.families import ANYWHERE, Address, Network
+from testbed.node import hostports
 from testbed.node.ipam import GATEWAY, Addresses
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
@@ -52,6 +53,7 @@ class Attachment:
     hairpin: bool
     subnets: tuple[Network, ...]
     directory: Path
+    ports: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def host_end(self) -> str:
@@ -84,6 +86,7 @@ class Attachment:
                 hairpin=bool(config.get("hairpinMode", True)),
                 subnets=subnets,
                 directory=directory,
+                ports=tuple((config.get("runtimeConfig") or {}).get("portMappings") or ()),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             message = f"network configuration: {type(error).__name__}: {error}"
@@ -100,6 +103,7 @@ def add(wanted: Attachment) -> dict[str, Any]:
             rtnetlink.send(made + [rtnetlink.hairpin(wanted.host_end)] * wanted.hairpin)
             with _inside(netns):
                 _pod_end(wanted, reserved)
+        hostports.add(wanted.host_end, wanted.ports, reserved)
     except BaseException:
         delete(wanted)
         raise
@@ -127,6 +131,7 @@ def add(wanted: Attachment) -> dict[str, Any]:
 
 def delete(wanted: Attachment) -> None:
     """DEL: no trace is left. Content when there is nothing, the namespace included."""
+    hostports.remove(wanted.host_end, wanted.ports)
     rtnetlink.send([rtnetlink.removal(wanted.host_end)], but=(errno.ENODEV,))
     Addresses(wanted.directory, wanted.subnets).release(wanted.container, wanted.interface)
 

@@ -12,12 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import TestbedError
+from testbed.errors import TestbedError, UsageError
 from testbed.model import families
 from testbed.node.runtime import Finished, Process, Runtime
 
+OWN: dict[str, Any] = {
+    "cniVersion": "1.0.0",
+    "name": "testbed",
+    "plugins": [
+        {
+            "type": "testbed-bridge",
+            "bridge": "cni0",
+            "mtu": 1500,
+            "hairpinMode": True,
+            "capabilities": {"portMappings": True},
+            "ipam": {"type": "host-local"},
+        }
+    ],
+}
+"""The conf list of clusters that bring none."""
+SHARED = ("cniVersion", "name")
+"""What a single plugin's conf has of a list."""
 OUR_PLUGIN = "testbed-bridge"
-TIMEOUT = 30.0
+TIMEOUT = 15.0
 """Seconds for one plugin; one that hangs must not hold up the node."""
 
 
@@ -27,34 +44,56 @@ class CniError(TestbedError):
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A container in CNI's sense: the Pod."""
+    """A container in CNI's sense: the Pod. `ports`: its portMappings, for plugins with that capability."""
 
     id: str
     netns: str
     arguments: str = ""
     interface: str = "eth0"
+    ports: tuple[Mapping[str, Any], ...] = ()
 
 
-def write_default(directory: Path, pod_cidrs: Sequence[families.Network], mtu: int = 1500) -> None:
-    """Our own conf list, unless some configuration is there already."""
-    if any(directory.glob("*.conflist")):
+def configure(directory: Path, pod_cidrs: Sequence[families.Network], file: str = "") -> None:
+    """Put the conf list `file` in place, or our own where there is no other.
+
+    Where its IPAM is host-local without any range, it gets those of the node. Raises UsageError.
+    """
+    if not file and (any(directory.glob("*.conflist")) or any(directory.glob("*.conf"))):
         return
-    plugin = {
-        "type": OUR_PLUGIN,
-        "bridge": "cni0",
-        "mtu": mtu,
-        "hairpinMode": True,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": str(each)}] for each in pod_cidrs]},
-    }
-    document = {"cniVersion": "1.0.0", "name": "testbed", "plugins": [plugin]}
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "10-testbed.conflist").write_text(json.dumps(document, indent=2) + "\n")
+    document = read_conf_list(Path(file)) if file else OWN
+    ranges = [[{"subnet": str(each)}] for each in pod_cidrs]
+    plugins = [_ranged(plugin, ranges) for plugin in document["plugins"]]
+    target = directory / f"10-{document['name']}.conflist"
+    if not target.exists():  # a restarted agent leaves it as it has been changed meanwhile
+        directory.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps({**document, "plugins": plugins}, indent=2) + "\n")
+
+
+def _ranged(plugin: Mapping[str, Any], ranges: Any) -> dict[str, Any]:
+    ipam = plugin.get("ipam") or {}
+    if ipam.get("type") != "host-local" or "ranges" in ipam or "subnet" in ipam:
+        return dict(plugin)
+    return {**plugin, "ipam": {**ipam, "ranges": ranges}}
+
+
+def read_conf_list(file: Path) -> dict[str, Any]:
+    """A conf list, or a single plugin's conf as a list of one. Raises UsageError."""
+    try:
+        document: dict[str, Any] = json.loads(file.read_text())
+        if "plugins" not in document and "type" in document:
+            shared: dict[str, Any] = {key: document[key] for key in SHARED if key in document}
+            document = {**shared, "plugins": [document]}
+        if not document["name"] or not all(plugin["type"] for plugin in document["plugins"]):
+            raise ValueError("it has no name, or a plugin without a type")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"CNI configuration {file}: {type(error).__name__}: {error}") from None
+    return document
 
 
 class Network:
     """The first conf list of `configurations`, called through `runtime`; plugins are in `programs`."""
 
-    def __init__(self, configurations: Path, programs: Path, runtime: Runtime) -> None:
+    def __init__(self, configurations: Path, programs: Sequence[Path], runtime: Runtime) -> None:
         self._configurations = configurations
         self._programs = programs
         self._runtime = runtime
@@ -94,16 +133,13 @@ class Network:
 
     def _document(self) -> dict[str, Any]:
         """The configuration, read each time: it may be put in place or changed at any time."""
-        found = sorted(self._configurations.glob("*.conflist"))
+        found = sorted(each for kind in ("*.conflist", "*.conf") for each in self._configurations.glob(kind))
         if not found:
             raise CniError(f"no CNI configuration: put a .conflist into {self._configurations}")
         try:
-            document: dict[str, Any] = json.loads(found[0].read_text())
-            if not document["plugins"] or not all(plugin["type"] for plugin in document["plugins"]):
-                raise ValueError("it lists no plugin")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CniError(f"CNI configuration {found[0]}: {error}") from None
-        return document
+            return read_conf_list(found[0])
+        except UsageError as error:
+            raise CniError(str(error)) from None
 
     async def _call(
         self,
@@ -117,6 +153,8 @@ class Network:
         config = {**plugin, "cniVersion": version, "name": document["name"]}
         if previous is not None:
             config["prevResult"] = previous
+        if sandbox.ports and (plugin.get("capabilities") or {}).get("portMappings"):
+            config["runtimeConfig"] = {"portMappings": list(sandbox.ports)}
         environment = {
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "CNI_COMMAND": command,
@@ -124,7 +162,7 @@ class Network:
             "CNI_NETNS": sandbox.netns,
             "CNI_IFNAME": sandbox.interface,
             "CNI_ARGS": sandbox.arguments,
-            "CNI_PATH": str(self._programs),
+            "CNI_PATH": os.pathsep.join(map(str, self._programs)),
         }
         name = str(plugin["type"])
         process = Process("", self._argv(name), env=environment)
@@ -137,10 +175,10 @@ class Network:
     def _argv(self, name: str) -> tuple[str, ...]:
         if name == OUR_PLUGIN:
             return ("testbed", "cni")
-        program = self._programs / name
-        if not program.is_file():
-            raise CniError(f"CNI plugin {name!r} is not in {self._programs}")
-        return (str(program),)
+        for directory in self._programs:
+            if (directory / name).is_file():
+                return (str(directory / name),)
+        raise CniError(f"CNI plugin {name!r} is not in {' or '.join(map(str, self._programs))}")
 
 
 def _result(name: str, command: str, finished: Finished) -> dict[str, Any] | None:

@@ -216,8 +216,8 @@ class Init:
 
     def _remove(self, _: Connection, request: dict[str, Any]) -> dict[str, Any]:
         entry = self._known(request)
-        if entry.status.running:
-            os.kill(entry.status.pid, signal.SIGKILL)
+        if entry.status.running:  # with the children of its session: a plugin that hangs may have some
+            os.killpg(entry.status.pid, signal.SIGKILL)
         del self.entries[entry.process.id]
         return {"status": asdict(entry.status)}
 

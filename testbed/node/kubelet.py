@@ -17,6 +17,7 @@ from testbed.model.resources import PODS
 from testbed.model.topology import KUBELET_PORT
 from testbed.node import cni, logs, server
 from testbed.node.accounts import Tokens
+from testbed.node.admission import refusal, refused_before
 from testbed.node.environment import Services
 from testbed.node.launch import Node
 from testbed.node.pod import PodWorker
@@ -40,13 +41,14 @@ class Settings:
     images: Sequence[tuple[str, str]]
     runtime_socket: str
     cni_configurations: Path
-    cni_programs: Path
+    cni_conf: str
+    cni_programs: Sequence[Path]
     root: Path
     certificate: str
     key: str
     client_ca: str
-    routes: str = "none"
     log_bytes: int
+    routes: str = "none"
 
 
 class Kubelet:
@@ -84,10 +86,17 @@ class Kubelet:
         if uid in self.workers:
             self.workers[uid].update(new)
         else:
-            self.workers[uid] = PodWorker(self.node, new, self._adopted.pop(uid, ()))
+            self.workers[uid] = self._worker(new)
             task = asyncio.create_task(self._live(uid))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _worker(self, pod: Object) -> PodWorker:
+        uid = pod["metadata"]["uid"]
+        fresh = self.node.sandboxes.attached(uid) is None and uid not in self._adopted
+        taken = [each.pod for each in self.workers.values() if each.holds_its_ports]
+        refused = (refused_before(pod) or refusal(pod, taken)) if fresh else None
+        return PodWorker(self.node, pod, self._adopted.pop(uid, ()), refused)
 
     async def _live(self, uid: str) -> None:
         try:
@@ -123,7 +132,7 @@ class Kubelet:
 async def run(settings: Settings) -> None:
     """Run for ever."""
     me = settings.me
-    cni.write_default(settings.cni_configurations, me.pod_cidrs)
+    cni.configure(settings.cni_configurations, me.pod_cidrs, settings.cni_conf)
     runtime = Runtime(settings.runtime_socket)
     network = cni.Network(settings.cni_configurations, settings.cni_programs, runtime)
     async with Client.from_kubeconfig(settings.kubeconfig, "kubelet") as client:

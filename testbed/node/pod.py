@@ -12,6 +12,7 @@ from testbed.client import ApiError, NotFound
 from testbed.errors import TestbedError
 from testbed.model.conditions import timestamp
 from testbed.model.resources import PODS
+from testbed.node.admission import refused_before
 from testbed.node.cni import CniError
 from testbed.node.ending import Ending, clean, dismiss, grace_of
 from testbed.node.health import Health
@@ -51,11 +52,21 @@ REASONS = (
 
 
 class PodWorker:
-    """`run()` it as a task; `update`, `gone` and `exited` tell it what happened outside."""
+    """`run()` it as a task; `update`, `gone` and `exited` tell it what happened outside.
 
-    def __init__(self, node: Node, pod: Object, adopted: Iterable[Status] = ()) -> None:
+    `refused`: reason and message when the node cannot take the Pod, which then never begins.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        pod: Object,
+        adopted: Iterable[Status] = (),
+        refused: tuple[str, str] | None = None,
+    ) -> None:
         self.node = node
         self.pod = furnish(node, pod)
+        self.refused = refused
         self.uid = str(pod["metadata"]["uid"])
         self.containers = containers_of(self.pod)
         self._wake = asyncio.Event()
@@ -81,6 +92,10 @@ class PodWorker:
                     each.program = self._resolve(each)
 
     # --- what happens outside
+
+    @property
+    def holds_its_ports(self) -> bool:
+        return not self.refused and not is_over(self.pod, self.containers)
 
     def update(self, pod: Object) -> None:
         if int(pod["metadata"]["resourceVersion"]) >= int(self.pod["metadata"]["resourceVersion"]):
@@ -110,6 +125,8 @@ class PodWorker:
     # --- the loop
 
     async def run(self) -> None:
+        if self.refused and not refused_before(self.pod):
+            await self._tell(*self.refused)
         while not self._ending():
             self._wake.clear()
             await self._advance()
@@ -132,6 +149,8 @@ class PodWorker:
 
     async def _advance(self) -> None:
         """One step towards what the spec says."""
+        if self.refused:
+            return
         if self._retry_at is not None and _now() >= self._retry_at:
             self._retry_at = None
         if self._attached is None and self._retry_at is None:
@@ -260,6 +279,9 @@ class PodWorker:
         """Write the status if it changed. False when that must be tried again."""
         ips = self._attached.ips if self._attached else ()
         status = pod_status(self.pod, self.containers, self.node.ips, ips, self._started)
+        if self.refused:
+            reason, message = self.refused
+            status = {"phase": "Failed", "reason": reason, "message": message, "startTime": self._started}
         if self._ending() or (status == self._published and same_conditions(status, self.pod)):
             return True
         metadata = self.pod["metadata"]

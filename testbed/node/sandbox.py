@@ -17,6 +17,7 @@ from typing import Any
 
 from testbed.kernel import namespaces
 from testbed.node import volumes
+from testbed.node.admission import port_mappings
 from testbed.node.cni import CniError, Network, Sandbox
 from testbed.node.process import Mount
 
@@ -25,6 +26,7 @@ Object = dict[str, Any]
 NETNS = Path("/run/netns")
 ADDRESSES = Path("/var/lib/cni/networks")
 """Where IPAM notes which address is whose."""
+PORTS = "ports.json"
 SETUPS_AT_ONCE = 4
 """CNI calls in flight; more only take the processor from one another."""
 
@@ -100,7 +102,10 @@ class Sandboxes:
 
     async def _attach(self, pod: Object) -> Attached:
         metadata = pod["metadata"]
-        sandbox = _sandbox(metadata["uid"], pod)
+        ports = port_mappings(pod)
+        if ports:  # written first: an agent that is killed must find what to take back
+            (self.directory(metadata["uid"]) / PORTS).write_text(json.dumps(ports))
+        sandbox = _sandbox(metadata["uid"], pod, ports)
         await self._in_thread(_remove_netns, sandbox.netns)  # half-made by an agent that was killed
         await self._in_thread(_make_netns, sandbox.netns)
         try:
@@ -120,10 +125,16 @@ class Sandboxes:
         held = self.attached(uid)
         if self.directory(uid).exists() and not (held and not held.netns):
             async with self._setups:
-                await self._network.delete(_sandbox(uid), held.result if held else None)
+                sandbox = _sandbox(uid, ports=self._ports(uid))
+                await self._network.delete(sandbox, held.result if held else None)
             await self._in_thread(_remove_netns, str(NETNS / f"pod-{uid}"))
         volumes.unmount(self.directory(uid))
         shutil.rmtree(self.directory(uid), ignore_errors=True)
+
+    def _ports(self, uid: str) -> list[Object]:
+        file = self.directory(uid) / PORTS
+        held: list[Object] = json.loads(file.read_text()) if file.exists() else []
+        return held
 
     def mounts(self, pod: Object) -> tuple[Mount, ...]:
         """What every container sees in place of the node's files."""
@@ -148,14 +159,14 @@ def hostname(pod: Object) -> str:
     return str(pod["spec"].get("hostname") or pod["metadata"]["name"])[:63]
 
 
-def _sandbox(uid: str, pod: Object | None = None) -> Sandbox:
+def _sandbox(uid: str, pod: Object | None = None, ports: Iterable[Object] = ()) -> Sandbox:
     words = {"IgnoreUnknown": "1"}
     if pod:
         words["K8S_POD_NAMESPACE"] = pod["metadata"]["namespace"]
         words["K8S_POD_NAME"] = pod["metadata"]["name"]
         words["K8S_POD_UID"] = uid
     arguments = ";".join(f"{name}={value}" for name, value in words.items())
-    return Sandbox(uid, str(NETNS / f"pod-{uid}"), arguments)
+    return Sandbox(uid, str(NETNS / f"pod-{uid}"), arguments, ports=tuple(ports))
 
 
 def _make_netns(path: str) -> None:

@@ -73,6 +73,20 @@ spec:
   containers: [{name: c, image: testbed/echo}]
 """
 
+BROKEN = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec: {{nodeName: node01, containers: [{{name: c, image: testbed/echo}}]}}
+"""
+PLUGIN = """
+mkdir -p /opt/cni/bin && cat > /opt/cni/bin/broken && chmod +x /opt/cni/bin/broken
+echo '{{"cniVersion": "1.0.0", "name": "broken", "plugins": [{{"type": "broken"}}]}}' > /etc/cni/net.d/{file}
+"""
+HELD = """
+ls /run/netns /var/lib/kubelet/pods; ip -o link | grep -o veth; ls /var/lib/cni/networks/*/ | grep '^[1f]'
+"""
+
 
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
@@ -115,3 +129,22 @@ def test_a_hook_that_fails_and_a_user_that_may_not_are_told(kubectl: Kubectl) ->
     until(lambda: "FailedPostStartHook" in kubectl("describe", "pod", "badly-hooked"), "the Event")
     until(lambda: "image will run as root" in kubectl("describe", "pod", "root"), "the Event")
     assert "CreateContainerConfigError" in kubectl("get", "pod", "root")
+
+
+def test_a_plugin_that_fails_or_hangs_is_told_and_leaves_nothing(kubectl: Kubectl) -> None:
+    node = kubectl.cluster.machine("node01")
+    before = node.run(["sh", "-c", HELD], check=False).stdout
+    cases = {
+        "fails": ('#!/bin/sh\necho \'{"code": 11, "msg": "out of luck"}\'; exit 1\n', "out of luck"),
+        "hangs": ("#!/bin/sh\nsleep 8888 & sleep 9999\n", "did not end within 15 s"),
+    }
+    for name, (program, told) in cases.items():
+        node.run(["sh", "-c", PLUGIN.format(file="00-broken.conflist")], input=program)
+        kubectl("apply", "-f", "-", manifest=BROKEN.format(name=name))
+        until(lambda name=name, told=told: told in kubectl("describe", "pod", name), told)
+        assert "ContainerCreating" in kubectl("get", "pod", name)
+        node.run(["rm", "/etc/cni/net.d/00-broken.conflist"])
+        kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+        kubectl("delete", "pod", name, "--timeout=30s")
+    assert node.run(["pgrep", "-f", "sleep 9999"], check=False).stdout == ""
+    until(lambda: node.run(["sh", "-c", HELD], check=False).stdout == before, "what is left")

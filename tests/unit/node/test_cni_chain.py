@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from testbed.errors import TestbedError
-from testbed.node.cni import CniError, Network, Sandbox, write_default
+from testbed.errors import TestbedError, UsageError
+from testbed.node.cni import CniError, Network, Sandbox, configure
 from testbed.node.ipam import Addresses
 from testbed.node.runtime import Finished, Process, Runtime
 
@@ -38,7 +38,7 @@ def network(tmp_path: Path, runtime: Runtime, *types: str) -> Network:
     plugins = [{"type": name} for name in types]
     document = {"cniVersion": "1.0.0", "name": "net", "plugins": plugins}
     (tmp_path / "10-net.conflist").write_text(json.dumps(document))
-    return Network(tmp_path, programs, runtime)
+    return Network(tmp_path, [programs], runtime)
 
 
 @pytest.mark.feature("A1")
@@ -71,12 +71,37 @@ def test_a_missing_plugin_or_configuration_is_said(tmp_path: Path) -> None:
 
 
 def test_our_own_configuration_is_written_only_where_there_is_none(tmp_path: Path) -> None:
-    write_default(tmp_path, [IPv4Network("10.244.1.0/24")])
+    configure(tmp_path, [IPv4Network("10.244.1.0/24")])
     (file,) = tmp_path.iterdir()
     first = file.read_text()
-    assert json.loads(first)["plugins"][0]["type"] == "testbed-bridge"
-    write_default(tmp_path, [IPv4Network("10.244.2.0/24")])
+    plugin = json.loads(first)["plugins"][0]
+    assert (plugin["type"], plugin["ipam"]["ranges"]) == ("testbed-bridge", [[{"subnet": "10.244.1.0/24"}]])
+    configure(tmp_path, [IPv4Network("10.244.2.0/24")])
     assert [each.read_text() for each in tmp_path.iterdir()] == [first]
+
+
+def test_a_conf_list_of_the_users_gets_the_nodes_ranges_where_it_names_none(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"name": "mine", "type": "bridge", "ipam": {"type": "host-local"}}')
+    configure(tmp_path / "net.d", [IPv4Network("10.244.1.0/24")], str(file))
+    document = json.loads((tmp_path / "net.d" / "10-mine.conflist").read_text())
+    assert document["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.244.1.0/24"}]]
+    file.write_text('{"plugins": [{"type": "bridge"}]}')
+    with pytest.raises(UsageError, match="name"):
+        configure(tmp_path / "other", [IPv4Network("10.244.1.0/24")], str(file))
+
+
+def test_host_ports_go_to_the_plugins_that_can(tmp_path: Path) -> None:
+    runtime = Recorded([(0, {"ips": [1]}), (0, None)])
+    one = network(tmp_path, runtime, "testbed-bridge", "other")
+    file = tmp_path / "10-net.conflist"
+    document = json.loads(file.read_text())
+    document["plugins"][1]["capabilities"] = {"portMappings": True}
+    file.write_text(json.dumps(document))
+    ports = ({"hostPort": 80, "containerPort": 8080, "protocol": "tcp", "hostIP": ""},)
+    asyncio.run(one.add(Sandbox("id", "/run/netns/pod-id", ports=ports)))
+    given = [config.get("runtimeConfig") for _, _, config in runtime.asked]
+    assert given == [None, {"portMappings": list(ports)}]
 
 
 def test_addresses_go_round_and_come_back(tmp_path: Path) -> None:
