@@ -9,16 +9,42 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from testbed.errors import TestbedError
 from testbed.model.topology import DEFAULT_SERVICE_CIDR
+
+if TYPE_CHECKING:
+    from testbed.lab.fleet import Member
+
+READY_SECONDS = 180.0
+POLL = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    bundle = actions.add_parser("bundle", help="what nodes run, as archives; called by the role host")
+    for name, text in (
+        ("up", "make the machines a cluster, and return when all are Ready; safe to run again"),
+        ("down", "stop the cluster and remove it from the machines"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--inventory", type=Path, metavar="FILE", help="default: that of `vagrant up`")
+    status = actions.add_parser("status", help="the nodes, as the API server has them")
+    status.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+    actions.add_parser("kubeconfig", help="print the path of its kubeconfig")
+    _add_parts(actions)
+
+
+def _add_parts(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What the roles call; no part of the list that --help prints."""
+    bundle = actions.add_parser("bundle")
     bundle.add_argument("--python", required=True, metavar="3.N", help="the nodes' Python")
-    credentials = actions.add_parser("credentials", help="on a control plane: its certificates and token")
+    credentials = actions.add_parser("credentials")
     credentials.add_argument("--directory", type=Path, required=True, metavar="DIR")
     credentials.add_argument("--address", required=True, metavar="IP")
     credentials.add_argument("--node-name", required=True, metavar="NAME")
@@ -26,7 +52,90 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"bundle": _bundle, "credentials": _credentials}[args.action](args)
+    return ACTIONS[args.action](args)
+
+
+def _up(args: argparse.Namespace) -> int:
+    from testbed.lab import fleet
+
+    started = time.monotonic()
+    path = fleet.inventory(args.inventory)
+    groups = fleet.machines(path)
+    wanted = {name for names in groups.values() for name in names}
+    with fleet.locked():
+        changed = fleet.play("fleet.yml", path, _say)
+        if path != fleet.ROOM / "inventory":
+            shutil.copyfile(path, fleet.ROOM / "inventory")
+        _say("waiting for the nodes")
+        _wait(wanted)
+    took = time.monotonic() - started
+    print(f"fleet: {len(wanted)} nodes Ready in {took:.0f} s, changes: {sum(changed.values())}")
+    print(f"export KUBECONFIG={fleet.KUBECONFIG}")
+    return 0
+
+
+def _wait(wanted: set[str]) -> None:
+    from testbed.lab import fleet
+
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        missing, told = set(wanted), "its API server is silent"
+        try:
+            held = fleet.members()
+            missing = wanted - {member.name for member in held if member.ready}
+            told = "; ".join(f"{member.name}: {member.why}" for member in held if not member.ready)
+        except TestbedError as error:
+            told = str(error)
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise TestbedError(
+                f"not Ready after {READY_SECONDS:g} s: {', '.join(sorted(missing))} ({told}); "
+                "on the machine, /var/log/kubelet.log says why"
+            )
+        time.sleep(POLL)
+
+
+def _down(args: argparse.Namespace) -> int:
+    from testbed.lab import fleet
+
+    path = fleet.inventory(args.inventory)
+    fleet.machines(path)
+    with fleet.locked():
+        fleet.play("fleet-down.yml", path, _say)
+        fleet.KUBECONFIG.unlink(missing_ok=True)
+        (fleet.ROOM / "inventory").unlink(missing_ok=True)
+    print("the fleet is down; its machines are as they were, but for packages")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from testbed.lab import fleet
+
+    held = fleet.members()
+    if args.output == "json":
+        print(json.dumps({"nodes": [asdict(member) for member in held]}, indent=1))
+    else:
+        print(_table(held))
+    return 0 if all(member.ready for member in held) else 1
+
+
+def _table(members: list[Member]) -> str:
+    rows = [("node", "address", "Pods", "kernel", "")]
+    for one in members:
+        state = "Ready" if one.ready else f"not Ready: {one.why}"
+        rows.append((one.name, one.address, one.pods, one.kernel, state))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = (zip(row, widths, strict=True) for row in rows)
+    return "\n".join("  ".join(f"{cell:{width}}" for cell, width in line).rstrip() for line in lines)
+
+
+def _kubeconfig(_: argparse.Namespace) -> int:
+    from testbed.lab import fleet
+
+    fleet.members()
+    print(fleet.KUBECONFIG)
+    return 0
 
 
 def _bundle(args: argparse.Namespace) -> int:
@@ -45,3 +154,17 @@ def _credentials(args: argparse.Namespace) -> int:
     for name in fleet_credentials.issue(args.directory, args.address, args.node_name, services):
         print(name)
     return 0
+
+
+def _say(text: str) -> None:
+    print(f"fleet: {text}", file=sys.stderr, flush=True)
+
+
+ACTIONS = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "kubeconfig": _kubeconfig,
+    "bundle": _bundle,
+    "credentials": _credentials,
+}
