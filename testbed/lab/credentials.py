@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testbed.api import pki
+from testbed.lab import bootstrap
 from testbed.lab.cluster import ADMIN_KUBECONFIG, INSIDE_KUBECONFIG
 from testbed.lab.state import State
 from testbed.model.families import bracketed
@@ -32,6 +33,7 @@ def issue(state: State, spec: ClusterSpec, api_port: int) -> None:
         (DNS_KUBECONFIG, inside, "system:kube-dns", []),
         (INGRESS_KUBECONFIG, inside, "system:ingress", []),
     ]
+    bootstrap.issue(state.path, inside, authority.pem)
     for node in spec.nodes:
         user = f"system:node:{node.name}"
         identities.append((f"kubelet-{node.name}.kubeconfig", inside, user, ["system:nodes"]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.errors import UsageError
+from testbed.lab import bootstrap
 from testbed.model.families import listed
 from testbed.model.topology import API_PORT, ClusterSpec, NodeSpec
 from testbed.node.process import Process
@@ -28,6 +29,7 @@ def apiserver(spec: ClusterSpec, state: Path, listen_fd: int) -> Process:
         "service-node-port-range": spec.node_ports,
         "cluster-cidr": listed(spec.cluster_cidrs),
         "authorization-mode": "Node,RBAC",
+        "token-auth-file": state / bootstrap.TOKENS,
         "client-ca-file": pki / "ca.crt",
         "tls-cert-file": pki / "apiserver.crt",
         "tls-private-key-file": pki / "apiserver.key",
@@ -47,6 +49,8 @@ def controller_manager(spec: ClusterSpec, state: Path) -> Process:
         "cluster-cidr": listed(spec.cluster_cidrs),
         "service-cluster-ip-range": listed(spec.service_cidrs),
         "node-monitor-grace-period": f"{spec.node_grace:g}s",
+        "cluster-signing-cert-file": state / "pki/ca.crt",
+        "cluster-signing-key-file": state / "pki/ca.key",
     }
     return _unit("kube-controller-manager", ["testbed", "controller-manager", *_flags(flags)])
 

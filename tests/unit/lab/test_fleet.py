@@ -106,10 +106,10 @@ def test_without_a_fleet_there_is_none() -> None:
 
 
 def test_a_silent_api_server_is_no_fleet(room: Path) -> None:
-    from testbed.lab.fleet_credentials import token_kubeconfig
+    from testbed.lab.bootstrap import kubeconfig
 
     fleet.ROOM.mkdir()
-    fleet.KUBECONFIG.write_text(token_kubeconfig("http://127.0.0.1:9", b"", "a.b"))
+    fleet.KUBECONFIG.write_text(kubeconfig("http://127.0.0.1:9", b"", "a.b"))
     with pytest.raises(TestbedError, match="does not answer"):
         fleet.members()
     assert not fleet.is_up()
