@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kubeconfig", required=True, metavar="FILE", help="how to reach the API server")
     add("--domain", default="cluster.local", metavar="NAME", help="the cluster's domain (%(default)s)")
-    add("--bind-address", default="0.0.0.0", metavar="ADDRESS", help="where to listen (%(default)s)")
+    add(
+        "--bind-address", default="::", metavar="ADDRESS", help="where to listen (%(default)s, IPv4 included)"
+    )
     add("--port", type=int, default=53, metavar="PORT", help="UDP and TCP (%(default)s)")
     add(
         "--forward",

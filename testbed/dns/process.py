@@ -13,6 +13,7 @@ from testbed.dns.records import is_headless, records_of
 from testbed.dns.server import Server, Upstream
 from testbed.dns.zone import Zone
 from testbed.errors import UsageError
+from testbed.model.families import bracketed
 from testbed.model.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
 
 log = logging.getLogger(__name__)
@@ -82,19 +83,26 @@ async def run(
             services, slices, namespaces = informers
             Records(zone, services, slices, namespaces)
             await listen(Server(zone, upstreams, ttl), address, port)
-            log.info("serving %s on %s:%d, %d Services", domain, address, port, len(services.store))
+            log.info(
+                "serving %s on %s:%d, %d Services", domain, bracketed(address), port, len(services.store)
+            )
 
 
 async def listen(server: Server, address: str, port: int) -> tuple[socket.socket, asyncio.Server]:
-    """Open both sockets; with port 0, the same free one. Raises UsageError."""
-    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    """Open both sockets; with port 0, the same free one. On `::` they take IPv4 too. Raises UsageError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         bound.setblocking(False)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.bind((address, port))
-        tcp = await asyncio.start_server(server.serve_tcp, address, bound.getsockname()[1])
+        place = (address, bound.getsockname()[1])
+        listening = socket.create_server(place, family=family, dualstack_ipv6=family == socket.AF_INET6)
+        tcp = await asyncio.start_server(server.serve_tcp, sock=listening)
     except OSError as error:
         bound.close()
-        raise UsageError(f"cannot listen on {address}:{port}: {error.strerror}") from None
+        raise UsageError(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}") from None
     server.serve_udp(bound)
     return bound, tcp

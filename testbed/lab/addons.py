@@ -55,7 +55,9 @@ def _dns_service(cluster: Cluster) -> Object:
     labels = {**DNS_LABELS, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "KubeDNS"}
     made = _service("kube-dns", DNS_LABELS, DNS_PORTS)
     made["metadata"]["labels"] = labels
-    made["spec"]["clusterIP"] = str(cluster.spec.dns_address)
+    made["spec"]["clusterIPs"] = list(map(str, cluster.spec.dns_addresses))
+    made["spec"]["clusterIP"] = made["spec"]["clusterIPs"][0]
+    made["spec"]["ipFamilyPolicy"] = "PreferDualStack"
     return made
 
 
