@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import ipv6_twin
 import pytest
 from service_scene import NODE, NODE_PORT, OPTIONS, PODS, PORT, VIP, Proxy, scene, service, shell, snapshot
 from test_proxy_rules import EVERY_KIND, HALF, Node
@@ -14,6 +15,7 @@ from testbed.model.service import Snapshot
 from testbed.proxy.agent import clean_up_others
 from testbed.proxy.modes.chains import owns
 from testbed.proxy.modes.nftables import TABLES, Nftables
+from testbed.proxy.options import ProxyOptions
 
 TABLE = TABLES[4]
 
@@ -24,8 +26,8 @@ class Kept:
     mode: Nftables
 
     @classmethod
-    def start(cls) -> None:
-        cls.mode = Nftables(OPTIONS)
+    def start(cls, options: ProxyOptions = OPTIONS) -> None:
+        cls.mode = Nftables(options)
         cls.mode.start()
 
     @classmethod
@@ -33,7 +35,7 @@ class Kept:
         """The changes, and whether the kernel now holds what it should."""
         state = cls.mode.render(wanted)
         changes = cls.mode.sync(state, repair=repair)
-        return changes, nft.read(TABLE) == state
+        return changes, nft.read(TABLES[cls.mode.options.family]) == state
 
 
 @pytest.fixture
@@ -49,6 +51,16 @@ def test_the_table_is_spelled_as_nft_tells_it(node: Worker) -> None:
         assert changes
         assert same
         assert node.call(Kept.sync, wanted, True) == (0, True)
+
+
+@pytest.mark.feature("B9")
+def test_the_ipv6_table_is_spelled_as_nft_tells_it(node: Worker) -> None:
+    node.call(Kept.start, ipv6_twin.options(OPTIONS))
+    for wanted in map(ipv6_twin.snapshot, (EVERY_KIND, HALF, EVERY_KIND)):
+        changes, same = node.call(Kept.sync, wanted)
+        assert changes
+        assert same
+    assert node.call(Kept.sync, wanted, repair=True) == (0, True)
 
 
 def test_another_agent_finds_nothing_to_do(node: Worker) -> None:

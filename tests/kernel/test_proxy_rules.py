@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+import ipv6_twin
 import pytest
 from service_scene import OPTIONS, shell, variant_path
 
+from testbed.kernel import ipset
+from testbed.kernel.ipset import IpSet
 from testbed.kernel.netns import Worker, scratch
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Xtables
@@ -17,7 +20,8 @@ from testbed.model.service import Endpoint, Protocol, Refusal, Route, ServicePor
 from testbed.proxy.modes import mode_class
 from testbed.proxy.modes.chains import TABLES, owns, remove_rules, rule_set
 from testbed.proxy.modes.ipvs_rules import JUMPS as IPVS_JUMPS
-from testbed.proxy.modes.ipvs_rules import SETS, filter_chains, nat_chains
+from testbed.proxy.modes.ipvs_rules import SETS, filter_chains, nat_chains, set_name, spelled
+from testbed.proxy.options import ProxyOptions
 
 HERE, THERE = Endpoint("10.244.1.2", 8080, True), Endpoint("10.244.2.2", 8080)
 FOREIGN = """
@@ -70,9 +74,9 @@ class Node:
         os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
 
     @staticmethod
-    def sync(name: str, *snapshots: Snapshot) -> list[int]:
+    def sync(name: str, *snapshots: Snapshot, options: ProxyOptions = OPTIONS) -> list[int]:
         """A fresh agent's syncs, then a repair: the changes of each."""
-        mode = mode_class(name)(OPTIONS)
+        mode = mode_class(name)(options)
         mode.start()
         changes = [mode.sync(mode.render(one)) for one in snapshots]
         changes.append(mode.sync(mode.render(snapshots[-1]), repair=True))
@@ -96,10 +100,10 @@ class Node:
         return Node.tables() == right, changes
 
     @staticmethod
-    def constant(wanted: Wanted) -> int:
+    def constant(wanted: Wanted, family: int) -> int:
         """Apply, and apply anew from what the kernel tells: the changes of the second time."""
-        rule_set(Xtables()).apply(wanted)
-        return rule_set(Xtables()).apply(wanted)
+        rule_set(Xtables(family)).apply(wanted)
+        return rule_set(Xtables(family)).apply(wanted)
 
 
 @pytest.fixture(params=["nft", "legacy"])
@@ -120,15 +124,27 @@ def test_rules_are_spelled_as_the_kernel_tells_them(node: Worker, mode: str) -> 
         assert node.call(Node.sync, mode, EVERY_KIND) == [0, 0]
 
 
-def test_ipvs_rules_are_spelled_as_the_kernel_tells_them(node: Worker) -> None:
-    node.call(shell, "".join(f"ipset create {name} {kind} {_range(kind)}\n" for name, kind in SETS.items()))
+@pytest.mark.parametrize("mode", ["iptables", "userspace"])
+@pytest.mark.feature("B9")
+def test_ipv6_rules_are_spelled_as_the_kernel_tells_them(node: Worker, mode: str) -> None:
+    before = node.call(Node.tables)
+    first = node.call(Node.sync, mode, ipv6_twin.snapshot(EVERY_KIND), options=ipv6_twin.options(OPTIONS))
+    assert first[0] > 500
+    assert first[1] == 0
+    assert node.call(Node.tables) == before, "IPv4's are another agent's"
+    assert node.call(remove_rules, 6)
+    assert node.call(remove_rules, 6) == 0
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_ipvs_rules_are_spelled_as_the_kernel_tells_them(node: Worker, family: int) -> None:
+    sets = {set_name(name, family): IpSet(kind, (), family) for name, kind in SETS.items()}
+    node.call(ipset.change, {}, sets)
     refusals = ["-p tcp -m addrtype ! --src-type LOCAL --dst-type LOCAL -m tcp --dport 80 -j DROP"]
-    wanted = Wanted({"nat": nat_chains(OPTIONS), "filter": filter_chains(refusals)}, IPVS_JUMPS)
-    assert node.call(Node.constant, wanted) == 0
-
-
-def _range(kind: str) -> str:
-    return "range 0-65535" if kind == "bitmap:port" else ""
+    options = OPTIONS if family == 4 else ipv6_twin.options(OPTIONS)
+    tables = {"nat": nat_chains(options), "filter": filter_chains(refusals)}
+    wanted = Wanted({name: spelled(chains, family) for name, chains in tables.items()}, IPVS_JUMPS)
+    assert node.call(Node.constant, wanted, family) == 0
 
 
 def test_single_changes_end_where_a_fresh_load_ends(node: Worker) -> None:

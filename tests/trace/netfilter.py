@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_network
 
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Rules
+from testbed.model.families import bracketed
 
 MARK = 0x4000
 
@@ -26,6 +27,10 @@ class Packet:
     protocol: str = "tcp"
     mark: int = 0
     local: frozenset[str] = frozenset()
+
+    @property
+    def to(self) -> str:
+        return f"{bracketed(self.destination)}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Trace:
                 return said, "", False
             for left, last in self._walk("nat", "POSTROUTING", passed):
                 assert not left.mark & MARK, "the mark leaks"
-                return "ACCEPT", f"{left.destination}:{left.port}", last == "MASQUERADE"
+                return "ACCEPT", left.to, last == "MASQUERADE"
         raise AssertionError(verdict)
 
     def _walk(self, table: str, chain: str, packet: Packet, state: str = "") -> Iterator[tuple[Packet, str]]:
@@ -116,7 +121,7 @@ class Trace:
             yield replace(packet, mark=(packet.mark & ~int(mask, 16)) ^ int(value, 16)), ""
         elif target == "DNAT":
             ip, _, port = options["--to-destination"].rpartition(":")
-            yield replace(packet, destination=ip, port=int(port)), "ACCEPT"
+            yield replace(packet, destination=ip.strip("[]"), port=int(port)), "ACCEPT"
         elif target == "REDIRECT":
             home = "127.0.0.1" if packet.source in packet.local else min(packet.local)
             yield replace(packet, destination=home, port=int(options["--to-ports"])), "ACCEPT"

@@ -19,16 +19,16 @@ Way = tuple[Packet, str]
 
 _STATEMENTS = (
     ("state", r"ct state (\w+)"),
-    ("map", r"(ip daddr \. )?meta l4proto \. th dport vmap @(\S+)"),
-    ("address", r"ip (saddr|daddr) (!= )?({ [^}]* }|@\S+|[\d./]+)"),
+    ("map", r"(ip6? daddr \. )?meta l4proto \. th dport vmap @(\S+)"),
+    ("address", r"ip6? (saddr|daddr) (!= )?({ [^}]* }|@\S+|[\da-f.:/]+)"),
     ("port", r"(tcp|udp|sctp) dport (\d+)"),
     ("protocol", r"meta l4proto (\w+)"),
     ("local", r"fib saddr type local"),
     ("unmarked", r"meta mark & (0x\w+) == 0x00000000"),
     ("mark", r"meta mark set meta mark ([|^]) (0x\w+)"),
-    ("remember", r"update @\S+ { ip saddr }"),
+    ("remember", r"update @\S+ { ip6? saddr }"),
     ("random", r"numgen random mod (\d+) vmap { (.*) }"),
-    ("dnat", r"dnat to ([\d.]+):(\d+)"),
+    ("dnat", r"dnat to \[?([\da-f.:]+?)\]?:(\d+)$"),
     ("verdict", r"(jump|goto) (\S+)|return|drop|reject|masquerade fully-random"),
 )
 
@@ -63,7 +63,7 @@ class NftTrace:
         ((left, last),) = self._hooks("postrouting", (-1000, 1000), packet)
         if left.mark & MARK:
             raise Wrong(f"{packet} leaves with the mark")
-        return Fate("ACCEPT", frozenset({f"{left.destination}:{left.port}"}), last == "masquerade")
+        return Fate("ACCEPT", frozenset({left.to}), last == "masquerade")
 
     def _hooks(self, hook: str, priorities: tuple[int, int], packet: Packet) -> Iterator[Way]:
         """Every way through the base chains of `hook` with such priorities, in their order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipv6_twin
 from netfilter import Fate, Packet
 
 from testbed.model.service import Endpoint, Protocol, Refusal, Route, ServicePort, Snapshot
@@ -45,7 +46,8 @@ SERVICES = [
 SNAPSHOT = Snapshot({(one.name, one.protocol.value): one for one in SERVICES}, (NODE,))
 
 PLAIN, HIDDEN = False, True
-ROWS = [
+Row = tuple[str, str, set[str] | str, bool]
+ROWS: list[Row] = [
     # cluster IP: masqueraded only from off the cluster
     (POD, "10.96.0.1:80", BOTH, PLAIN),
     (FAR_POD, "10.96.0.1:80", BOTH, PLAIN),
@@ -87,9 +89,20 @@ ROWS = [
 """Source, destination, endpoints or verdict, whether the source is hidden."""
 
 
+def _twin(source: str, destination: str, outcome: set[str] | str, hidden: bool) -> Row:
+    there = outcome if isinstance(outcome, str) else set(map(ipv6_twin.place, outcome))
+    return ipv6_twin.address(source), ipv6_twin.place(destination), there, hidden
+
+
+ROWS_6 = [_twin(*row) for row in ROWS]
+SNAPSHOT_6, OPTIONS_6 = ipv6_twin.snapshot(SNAPSHOT), ipv6_twin.options(OPTIONS)
+"""The same in IPv6."""
+
+
 def packet(source: str, destination: str, protocol: str = "tcp") -> Packet:
     ip, _, port = destination.rpartition(":")
-    return Packet(source, ip, int(port), protocol, local=frozenset({NODE}))
+    local = frozenset({NODE, ipv6_twin.address(NODE)})
+    return Packet(source, ip.strip("[]"), int(port), protocol, local=local)
 
 
 def expected(outcome: set[str] | str, hidden: bool) -> Fate:

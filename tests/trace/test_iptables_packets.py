@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipv6_twin
 import pytest
 from netfilter import Fate, Packet, Trace
 from packet_rows import (
@@ -12,10 +13,13 @@ from packet_rows import (
     NODE,
     ONE,
     OPTIONS,
+    OPTIONS_6,
     OTHER,
     POD,
     ROWS,
+    ROWS_6,
     SNAPSHOT,
+    SNAPSHOT_6,
     expected,
     packet,
 )
@@ -36,6 +40,15 @@ def test_packet(source: str, destination: str, outcome: set[str] | str, hidden: 
     if source == POD and outcome == BOTH:  # its own endpoint would hide it: hairpin, tested apart
         source = OTHER
     assert fate(packet(source, destination)) == expected(outcome, hidden)
+
+
+@pytest.mark.parametrize(("source", "destination", "outcome", "hidden"), ROWS_6)
+@pytest.mark.feature("B9")
+def test_packet_in_ipv6(source: str, destination: str, outcome: set[str] | str, hidden: bool) -> None:
+    both = {ipv6_twin.place(one) for one in BOTH}
+    if source == ipv6_twin.address(POD) and outcome == both:
+        source = ipv6_twin.address(OTHER)
+    assert fate(packet(source, destination), SNAPSHOT_6, OPTIONS_6) == expected(outcome, hidden)
 
 
 @pytest.mark.feature("B7", "B8")

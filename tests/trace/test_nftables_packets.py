@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ipv6_twin
 import pytest
 from netfilter import Fate, Packet
 from nft_trace import NftTrace, Wrong
@@ -15,10 +16,13 @@ from packet_rows import (
     NODE,
     ONE,
     OPTIONS,
+    OPTIONS_6,
     OTHER,
     POD,
     ROWS,
+    ROWS_6,
     SNAPSHOT,
+    SNAPSHOT_6,
     expected,
     packet,
 )
@@ -48,6 +52,18 @@ def test_packet(source: str, destination: str, outcome: set[str] | str, hidden: 
     if source == POD and outcome == BOTH:  # its own endpoint would hide it: hairpin, tested apart
         source = OTHER
     assert fate(packet(source, destination)) == expected(outcome, hidden)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "outcome", "hidden"),
+    [row for row in ROWS_6 if row[1] != ipv6_twin.place(STRAY[1])],
+)
+@pytest.mark.feature("B9")
+def test_packet_in_ipv6(source: str, destination: str, outcome: set[str] | str, hidden: bool) -> None:
+    both = {ipv6_twin.place(one) for one in BOTH}
+    if source == ipv6_twin.address(POD) and outcome == both:
+        source = ipv6_twin.address(OTHER)
+    assert fate(packet(source, destination), SNAPSHOT_6, OPTIONS_6) == expected(outcome, hidden)
 
 
 @pytest.mark.parametrize("source", [POD, NODE, CLIENT])

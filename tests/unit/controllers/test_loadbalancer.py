@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from testbed.controllers.loadbalancer import choose, ingress, is_ours
+from testbed.controllers.loadbalancer import choose, ingress, is_ours, pools
+from testbed.model.topology import LOAD_BALANCERS
 
 POOL = IPv4Network("192.0.2.0/30")  # .1 and .2
 
@@ -44,3 +45,10 @@ def test_only_load_balancers_without_another_class_are_ours() -> None:
 def test_a_service_without_status_has_no_ingress() -> None:
     assert ingress(service()) == []
     assert ingress({**service(), "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}) != []
+
+
+@pytest.mark.feature("B9")
+def test_each_family_has_its_pool() -> None:
+    both = service(ipFamilies=["IPv6", "IPv4"], loadBalancerIP="192.0.2.9")
+    assert [choose(both, [], pool) for pool in pools(both)] == ["2001:db8:2::1", "192.0.2.9"]
+    assert pools(service()) == [LOAD_BALANCERS[4]]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import ipv6_twin
 import pytest
-from service_cases import NODE, OPTIONS, SERVICES, SNAPSHOT
+from service_cases import NODE, OPTIONS, SNAPSHOT
 
 from testbed.kernel.nft import creation, text
 from testbed.kernel.ruleset import Wanted
+from testbed.model.families import bracketed
+from testbed.model.service import Endpoint, Snapshot
 from testbed.proxy.modes.iptables import Iptables
 from testbed.proxy.modes.iptables_rules import service_rules
 from testbed.proxy.modes.ipvs import IpvsMode
 from testbed.proxy.modes.nftables import TABLES, Nftables
 from testbed.proxy.modes.userspace import Userspace
 from testbed.proxy.modes.userspace_rules import redirects
+from testbed.proxy.options import ProxyOptions
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -34,31 +39,31 @@ def written(wanted: Wanted) -> str:
     return "\n".join([*lines, ""])
 
 
-def iptables() -> str:
-    return written(Iptables(OPTIONS).render(SNAPSHOT))
+def iptables(snapshot: Snapshot, options: ProxyOptions) -> str:
+    return written(Iptables(options).render(snapshot))
 
 
-def ipvs() -> str:
-    state = IpvsMode(OPTIONS).render(SNAPSHOT)
-    lines = [f"{ip}/32 dev kube-ipvs0" for ip in sorted(state.ips)]
+def ipvs(snapshot: Snapshot, options: ProxyOptions) -> str:
+    state = IpvsMode(options).render(snapshot)
+    lines = [f"{ip} dev kube-ipvs0" for ip in sorted(state.ips)]
     for (protocol, ip, port), server in sorted(state.servers.items()):
-        lines.append(f"{protocol} {ip}:{port} {server.scheduler} persistent {server.persistence}")
-        lines += [f"  -> {real[0]}:{real[1]} weight {weight}" for real, weight in server.servers.items()]
+        lines.append(f"{protocol} {bracketed(ip)}:{port} {server.scheduler} persistent {server.persistence}")
+        lines += [f"  -> {Endpoint(*real)} weight {weight}" for real, weight in server.servers.items()]
     for name, found in state.sets.items():
         lines += [f"add {name} {entry}" for entry in sorted(found.entries)]
     return "\n".join(lines) + "\n" + written(state.rules)
 
 
-def nftables() -> str:
-    return text(creation(TABLES[4], Nftables(OPTIONS).render(SNAPSHOT)))
+def nftables(snapshot: Snapshot, options: ProxyOptions) -> str:
+    return text(creation(TABLES[options.family], Nftables(options).render(snapshot)))
 
 
-def userspace() -> str:
-    state = Userspace(OPTIONS).render(SNAPSHOT)
+def userspace(snapshot: Snapshot, options: ProxyOptions) -> str:
+    state = Userspace(options).render(snapshot)
     ports = {key: 40000 + number for number, key in enumerate(state.listeners)}
     lines = [f"{' '.join(key[:3])} {ports[key]} -> {listener}" for key, listener in state.listeners.items()]
-    refusals = [service_rules(one, OPTIONS) for one in SERVICES]
-    return "\n".join(lines) + "\n" + written(redirects(SNAPSHOT, ports, refusals, OPTIONS))
+    refusals = [service_rules(one, options) for one in snapshot.services.values()]
+    return "\n".join(lines) + "\n" + written(redirects(snapshot, ports, refusals, options))
 
 
 def held_by_golden(name: str, found: str) -> None:
@@ -69,17 +74,28 @@ def held_by_golden(name: str, found: str) -> None:
     assert found == path.read_text()
 
 
+Mode = Callable[[Snapshot, ProxyOptions], str]
+
+
 @pytest.mark.parametrize("mode", [iptables, ipvs, nftables, userspace])
 @pytest.mark.feature("A16", "A17", "A18")
-def test_rules(mode: Callable[[], str]) -> None:
-    held_by_golden(mode.__name__, mode())
+def test_rules(mode: Mode) -> None:
+    held_by_golden(mode.__name__, mode(SNAPSHOT, OPTIONS))
+
+
+@pytest.mark.parametrize("mode", [iptables, ipvs, nftables, userspace])
+@pytest.mark.feature("B9")
+def test_rules_in_ipv6(mode: Mode) -> None:
+    found = mode(ipv6_twin.snapshot(SNAPSHOT), ipv6_twin.options(OPTIONS))
+    held_by_golden(f"{mode.__name__}-ipv6", found)
+    assert not re.search(r"\d+\.\d+\.\d+\.\d+", found), "an IPv4 address"
 
 
 @pytest.mark.parametrize("mode", [iptables, ipvs, userspace])
-def test_chains_come_leaves_first(mode: Callable[[], str]) -> None:
+def test_chains_come_leaves_first(mode: Mode) -> None:
     """Otherwise a large load into iptables-nft, which goes in portions, would jump to what is not there."""
     known: set[str] = set()
-    for line in mode().splitlines():
+    for line in mode(SNAPSHOT, OPTIONS).splitlines():
         if line.startswith("*"):
             known = set()
         chain = line.split()[1] if line.startswith("-A KUBE-") else ""
@@ -91,4 +107,4 @@ def test_chains_come_leaves_first(mode: Callable[[], str]) -> None:
 
 def test_node_is_in_no_rule_of_iptables_mode() -> None:
     """Rules follow the node's addresses by themselves, unless --nodeport-addresses binds them."""
-    assert NODE not in iptables()
+    assert NODE not in iptables(SNAPSHOT, OPTIONS)
