@@ -88,4 +88,4 @@ CHANGE = Taking(
     paths=False,
     quick_in_vm=True,
 )
-RESTART = Taking((SYNC_FULL,), restart, rounds=lambda profile: 2, cost=lambda profile: 2.0, paths=False)
+RESTART = Taking((SYNC_FULL,), restart, lambda profile: profile.starts, lambda profile: 2.0, paths=False)

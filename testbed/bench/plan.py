@@ -20,7 +20,10 @@ PATHS = (OTHER_NODE, SAME_NODE, OUTSIDE)
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of everything. Sampled latencies in `rounds` of `samples`; bursts of `seconds` each."""
+    """How much of everything. Sampled latencies in `rounds` of `samples`; bursts of `seconds` each.
+
+    `changes`: in each of two rounds. `starts`: of each agent.
+    """
 
     name: str
     sizes: tuple[int, ...]
@@ -29,6 +32,7 @@ class Profile:
     bursts: int
     seconds: float
     changes: int
+    starts: int
     endpoints: tuple[int, ...] = (1,)
     paths: tuple[str, ...] = (OTHER_NODE,)
 
@@ -38,9 +42,9 @@ class Profile:
         return Profile(**{**vars(self), **less, "changes": max(2, self.changes // 2)})
 
 
-QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5)
-STANDARD = Profile("standard", (1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20)
-FULL = Profile("full", (1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, (1, 10, 100), PATHS)
+QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5, 1)
+STANDARD = Profile("standard", (1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20, 5)
+FULL = Profile("full", (1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, 10, (1, 10, 100), PATHS)
 PROFILES = {profile.name: profile for profile in (QUICK, STANDARD, FULL)}
 
 

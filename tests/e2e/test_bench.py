@@ -17,7 +17,7 @@ from testbed.lab.state import clusters
 pytestmark = pytest.mark.feature("D5", "D6")
 
 OWN = f"{sys.executable} -m testbed.cli.main kube-proxy --kubeconfig {{kubeconfig}} --proxy-mode iptables"
-TINY = Profile("tiny", (3,), rounds=3, samples=6, bursts=1, seconds=0.2, changes=1)
+TINY = Profile("tiny", (3,), rounds=3, samples=6, bursts=1, seconds=0.2, changes=1, starts=1)
 ENDPOINTS = 3
 
 
