@@ -102,7 +102,7 @@ ROLES: dict[str, tuple[list[Object], tuple[str, ...]]] = {
         [*_SERVICES, _rule(READ, "networking.k8s.io", "servicecidrs"), *_EVENTS],
         ("User:system:kube-proxy",),
     ),
-    "system:kube-dns": (_SERVICES, ("User:system:kube-dns",)),
+    "system:kube-dns": ([*_SERVICES, _rule(READ, "", "configmaps")], ("User:system:kube-dns",)),
     "system:ingress": (
         [
             *_SERVICES,

@@ -3,7 +3,9 @@
     testbed dns --kubeconfig dns.kubeconfig --port 5300 &
     dig @127.0.0.1 -p 5300 kubernetes.default.svc.cluster.local
 
-Names outside the cluster's domain are passed on to the --forward of the longest domain, or refused.
+Names outside the cluster's domain are passed on to the --forward of the longest domain, or refused. A
+ConfigMap says so too, in the form of Kubernetes' "Customizing DNS Service": `stubDomains` and
+`upstreamNameservers`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[DOMAIN=]ADDRESS[:PORT]",
         help="who answers for other names, or for those below DOMAIN; may be repeated",
     )
+    add(
+        "--config-map",
+        default="kube-system/kube-dns",
+        metavar="NAMESPACE/NAME",
+        help="has stubDomains and upstreamNameservers, followed as they change (%(default)s)",
+    )
     add("--ttl", type=int, default=5, metavar="SECONDS", help="how long answers last (%(default)s)")
 
 
@@ -42,5 +50,6 @@ def run(args: argparse.Namespace) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     domain = args.domain.strip(".").lower()
-    asyncio.run(process.run(args.kubeconfig, domain, args.bind_address, args.port, upstreams, args.ttl))
+    place = (args.bind_address, args.port)
+    asyncio.run(process.run(args.kubeconfig, domain, *place, upstreams, args.ttl, args.config_map))
     return 0

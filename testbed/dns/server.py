@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ class Upstream:
     def parse(cls, text: str) -> Upstream:
         """`[DOMAIN=]ADDRESS[:PORT]`. Raises UsageError."""
         domain, _, place = text.rpartition("=")
+        bracketed = re.fullmatch(r"\[(.*)\](?::(\d+))?", place)
         address, _, port = place.partition(":") if place.count(":") == 1 else (place, "", "")
+        if bracketed:
+            address, port = bracketed[1], bracketed[2] or ""
         try:
             return cls(domain.strip(".").lower(), ip_address(address).compressed, int(port or 53))
         except ValueError:
@@ -47,11 +51,16 @@ class Server:
 
     def __init__(self, zone: Zone, upstreams: Sequence[Upstream] = (), ttl: int = 5) -> None:
         self._zone = zone
-        self._upstreams = sorted(upstreams, key=lambda each: -len(each.domain))
         self._ttl = ttl
         self._cache: dict[bytes, bytes] = {}
+        self.ask_elsewhere(upstreams)
         self._cached_version = -1
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask_elsewhere(self, upstreams: Sequence[Upstream]) -> None:
+        """From now on, ask these for names that are not the zone's."""
+        self._upstreams = sorted(upstreams, key=lambda each: -len(each.domain))
+        self._cache.clear()
 
     # --- answers
 
@@ -82,6 +91,8 @@ class Server:
             if not self._zone.is_reverse(query.name):
                 return wire.answer(query, wire.REFUSED, limit=limit), True
         found = self._zone.find(query.name, query.type)
+        if found.leads_to and self._upstream(found.leads_to):
+            return None, False
         made = wire.answer(
             query,
             found.rcode,
@@ -99,8 +110,20 @@ class Server:
         return [each for each in fit if each.domain == fit[0].domain]
 
     async def forward(self, message: bytes, over_udp: bool) -> bytes:
-        """The answer of the first upstream that gives one, else SERVFAIL."""
+        """The answer from elsewhere; for a name of ours that is an alias, with the alias before it."""
         query = wire.parse(message)
+        if not self._zone.owns(query.name):
+            return await self._elsewhere(query, message, over_udp)
+        found = self._zone.find(query.name, query.type)
+        asked = wire.question(query.id, found.leads_to, query.type)
+        answer = await self._elsewhere(wire.parse(asked), asked, over_udp=False)
+        rcode, records = wire.read_answer(answer)
+        limit = query.size if over_udp else LONGEST_MESSAGE
+        sections = ([*found.answers, *records], (), ())
+        return wire.answer(query, rcode, sections, ttl=self._ttl, recursion=True, limit=limit)
+
+    async def _elsewhere(self, query: wire.Query, message: bytes, over_udp: bool) -> bytes:
+        """The answer of the first upstream that gives one, else SERVFAIL."""
         for each in self._upstream(query.name):
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(FORWARD_TIMEOUT):

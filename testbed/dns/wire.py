@@ -22,6 +22,7 @@ OPCODE = 0x7800
 PLAIN_SIZE, LARGEST_DATAGRAM = 512, 1232
 """Bytes of an answer over UDP without EDNS, and at most with it: what fits every path unfragmented."""
 
+MOST_POINTERS = 32
 _HEADER = struct.Struct("!6H")
 
 
@@ -157,6 +158,48 @@ def answer(
         if len(made) <= limit:
             break
     return made
+
+
+def question(ident: int, name: str, kind: int) -> bytes:
+    """A query, recursion desired."""
+    head = _HEADER.pack(ident, RECURSION_DESIRED, 1, 0, 0, 0)
+    return head + name_bytes(name) + struct.pack("!2H", kind, IN)
+
+
+def read_answer(message: bytes) -> tuple[int, list[Record]]:
+    """(rcode, records of the answer section), names in them written out; SERVFAIL for what cannot be read."""
+    try:
+        _, flags, questions, answers, _, _ = _HEADER.unpack_from(message)
+        at, found = _HEADER.size, []
+        for _ in range(questions):
+            at = _expand(message, at)[1] + 4
+        for _ in range(answers):
+            name, at = _expand(message, at)
+            kind, _, _, length = struct.unpack_from("!2HIH", message, at)
+            at += 10
+            data = message[at : at + length]
+            if kind in (CNAME, PTR, NS):
+                data = name_bytes(_expand(message, at)[0])
+            found.append(Record(name, kind, data))
+            at += length
+    except (Malformed, struct.error, IndexError):
+        return SERVFAIL, []
+    return flags & 15, found
+
+
+def _expand(message: bytes, at: int) -> tuple[str, int]:
+    """A name that may end with a pointer to an earlier one (RFC 1035 4.1.4), and where it ends itself."""
+    labels: list[str] = []
+    end, hops = 0, 0
+    while length := message[at]:
+        if length >= 0xC0:
+            end, at, hops = end or at + 2, int.from_bytes(message[at : at + 2]) & 0x3FFF, hops + 1
+            if hops > MOST_POINTERS:
+                raise Malformed(FORMERR)
+            continue
+        labels.append(message[at + 1 : at + 1 + length].decode("latin-1").lower())
+        at += 1 + length
+    return ".".join(labels), end or at + 1
 
 
 def refusal(message: bytes, rcode: int) -> bytes:

@@ -26,6 +26,8 @@ class Found:
     answers: Sequence[Record] = ()
     authority: Sequence[Record] = ()
     additional: Sequence[Record] = ()
+    leads_to: str = ""
+    """The name outside the zone that the answers, all aliases, end with."""
 
     @property
     def sections(self) -> tuple[Sequence[Record], Sequence[Record], Sequence[Record]]:
@@ -105,7 +107,7 @@ class Zone:
             chain.append(kinds[wire.CNAME][0])
             name = _name_in(chain[-1].data)
             if not self.owns(name):
-                return Found(answers=chain)
+                return Found(answers=chain, leads_to=name)
             kinds = self._kinds(name)
         if kinds is None:
             return Found(wire.NOERROR if chain else wire.NXDOMAIN, chain, self._authority())

@@ -125,6 +125,32 @@ def test_getent_looks_names_up_both_ways(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.feature("A9", "A20")
+@pytest.mark.feature("A7", "A20")
+def test_a_config_map_says_who_answers_for_other_names(kubectl: Kubectl) -> None:
+    flags = [f"--kubeconfig={kubectl.cluster.state.path / 'kube-dns.kubeconfig'}", "--domain=corp.example"]
+    container = {"name": "c", "image": "testbed/dns", "args": flags}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "corp"},
+        "spec": {"containers": [container]},
+    }
+    kubectl("apply", "-f", "-", manifest=json.dumps(pod))
+    kubectl("wait", "--for=condition=Ready", "pod/corp", "--timeout=60s")
+    kubectl("create", "service", "externalname", "beyond", "--external-name=web.default.svc.corp.example")
+    stub = json.dumps({"corp.example": [kubectl.get("pod", "corp")["status"]["podIP"]]})
+    kubectl("create", "configmap", "-n", "kube-system", "kube-dns", f"--from-literal=stubDomains={stub}")
+    web = kubectl.get("service", "web")["spec"]["clusterIP"]
+    names = ("web.default.svc.corp.example", "beyond", "other.example")
+
+    def agrees() -> bool:
+        seen = json.loads(kubectl.run(f"corp-{time.monotonic_ns()}", sys.executable, "-c", SCRIPT, *names))
+        return [seen[name] for name in names[:2]] == [[web], [web]] and seen[names[2]][0].startswith("-")
+
+    until(agrees, "the stub domain is not asked")
+    kubectl("delete", "configmap", "-n", "kube-system", "kube-dns")
+
+
 def test_a_headless_service_with_many_pods_is_answered_over_tcp(kubectl: Kubectl) -> None:
     addresses = [f"192.0.2.{n}" for n in range(1, 101)]
     endpoints = {"addresses": [{"ip": ip} for ip in addresses], "ports": [{"port": 1}]}

@@ -151,7 +151,9 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
 
 def walk(reader: Reader, mode: str) -> None:
     for step in steps(TEXT, mode):
+        began = time.monotonic()
         reader.do(step)
+        print(f"{time.monotonic() - began:5.1f} s  {step.machine}$ {step.command.splitlines()[0]}")
 
 
 @pytest.mark.feature(

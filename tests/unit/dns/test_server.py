@@ -106,6 +106,47 @@ def test_other_names_are_refused_or_passed_on() -> None:
     assert [answers[at][-4:] for at in (0, 1)] == [bytes((192, 0, 2, 1))] * 2
 
 
+@pytest.mark.feature("A7", "A20")
+def test_an_alias_for_a_name_elsewhere_is_followed_there() -> None:
+    other = Zone("example.com")
+    other.put("x", [wire.address("www.example.com", "192.0.2.1")])
+    here = zone()
+    here.put("y", [wire.pointer("out.default.svc.cluster.local", wire.CNAME, "www.example.com")])
+    here.put("z", [wire.pointer("lost.default.svc.cluster.local", wire.CNAME, "www.example.org")])
+
+    async def chain(upstream: int) -> list[bytes]:
+        server = Server(here, [Upstream("example.com", "127.0.0.1", upstream)])
+        bound, tcp = await listen(server, "127.0.0.1", 0)
+        port = bound.getsockname()[1]
+        names = ("out.default.svc.cluster.local", "lost.default.svc.cluster.local")
+        answers = [await ask(port, message(name), udp) for name in names for udp in (True, False)]
+        asyncio.get_running_loop().remove_reader(bound)
+        bound.close()
+        tcp.close()
+        return answers
+
+    for answer in served(Server(other), chain)[:2]:
+        rcode, records = wire.read_answer(answer)
+        assert rcode == wire.NOERROR
+        assert [(each.name, each.type) for each in records] == [
+            ("out.default.svc.cluster.local", wire.CNAME),
+            ("www.example.com", wire.A),
+        ]
+    rcode, records = wire.read_answer(served(Server(other), chain)[2])
+    assert (rcode, [each.type for each in records]) == (wire.NOERROR, [wire.CNAME]), "nobody to ask"
+
+
+def test_names_in_answers_may_point_back() -> None:
+    query = wire.parse(message(NAME))
+    made = wire.answer(query, wire.NOERROR, ([wire.address(NAME, "192.0.2.1")], (), ()))
+    assert b"\xc0\x0c" in made
+    assert wire.read_answer(made) == (wire.NOERROR, [wire.address(NAME, "192.0.2.1")])
+    loop = made.replace(b"\xc0\x0c\0\x01", bytes((0xC0, made.index(b"\xc0\x0c"), 0, 1)))
+    assert wire.read_answer(loop) == (wire.SERVFAIL, [])
+    for cut in range(len(made)):
+        wire.read_answer(made[:cut])
+
+
 def test_a_change_is_seen_by_the_next_question() -> None:
     served_zone = zone()
     server = Server(served_zone)
