@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,51 +197,3 @@ def test_every_commit_is_synced(tmp_path: Path) -> None:
     found = [journal._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     journal.close()
     assert found == ["wal", 2]
-
-
-STORM = """
-import asyncio, sys
-from pathlib import Path
-from testbed.api.journal import SQLiteJournal
-from testbed.api.store import Store
-
-async def main():
-    store = Store(SQLiteJournal(Path(sys.argv[1])), lambda kind, obj: ({}, {}), window=50)
-    store.start()
-    async def writer(name):
-        held = store.get("things", ("", name))
-        value = held.decode()["value"] if held else 0
-        while True:
-            value += 1
-            await store.put("things", ("", name), {"metadata": {"name": name}, "value": value})
-            sys.stdout.write(f"{name} {value}\\n")
-            sys.stdout.flush()
-    await asyncio.gather(*(writer(name) for name in "abcdefgh"))
-
-asyncio.run(main())
-"""
-ROUNDS, ACKNOWLEDGED = 5, 60
-
-
-@pytest.mark.feature("C6")
-def test_no_acknowledged_write_is_lost_by_kill_9(tmp_path: Path) -> None:
-    """Killed in a storm of writes, again and again: what was acknowledged is there."""
-    for _ in range(ROUNDS):
-        argv = [sys.executable, "-c", STORM, str(tmp_path / "db")]
-        acknowledged: dict[str, int] = {}
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            for _ in range(ACKNOWLEDGED):
-                name, value = process.stdout.readline().split()
-                acknowledged[name] = int(value)
-            os.kill(process.pid, signal.SIGKILL)
-            for line in process.stdout.read().splitlines(keepends=True):
-                if line.endswith("\n"):
-                    name, value = line.split()
-                    acknowledged[name] = int(value)
-        journal = SQLiteJournal(tmp_path / "db")
-        store = Store(journal, lambda kind, obj: ({}, {}))
-        kept = {record.key[1]: json.loads(record.data)["value"] for record in store.items(KIND)}
-        journal.close()
-        for name, value in acknowledged.items():
-            assert value <= kept[name] <= value + 1
