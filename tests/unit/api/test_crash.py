@@ -1,4 +1,4 @@
-"""Killed in a storm of writes, 50 times: what was acknowledged is there, and watches go on where they were."""
+"""Killed in a storm of writes, 50 times: what was acknowledged is there, and watches go on from there."""
 
 from __future__ import annotations
 

@@ -91,9 +91,7 @@ class Watches(RuleBasedStateMachine):
             for n in (1, 2)
         }
 
-    @rule(
-        writes=st.lists(st.tuples(NAMES, st.sampled_from(["", "l", "r", "lr", None])), min_size=1, max_size=4)
-    )
+    @rule(writes=st.lists(WRITES, min_size=1, max_size=4))
     def write(self, writes: list[tuple[str, str | None]]) -> None:
         """Several at once: they may share a transaction."""
 
