@@ -9,6 +9,7 @@ A directory below this one is a suite of its own (`pytest benchmarks/api`): it r
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -191,6 +192,22 @@ def recorded(benchmark):
         benchmark.pedantic(CLOCK.step, rounds=len(values))
 
     return record
+
+
+@pytest.fixture
+def promise(benchmark, capsys):
+    """Hold a figure against its promise, and print it. Of wall time only on a machine that is not busy."""
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+
+    def hold(what: str, value: float, limit: float, unit: str, *, wall: bool = False) -> None:
+        benchmark.extra_info[what] = {"value": value, "promised": limit, "unit": unit}
+        kept, sign = (value >= limit, "≥") if unit.endswith("/s") else (value <= limit, "≤")
+        told = "kept" if kept else "not told apart from other load" if wall and busy else "BROKEN"
+        with capsys.disabled():
+            print(f"\n  {what}: {value:,.1f} {unit} (promised {sign} {limit:,} {unit}): {told}", end="")
+        assert kept or (wall and busy)
+
+    return hold
 
 
 @pytest.fixture

@@ -63,22 +63,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert api.stop() == 0
 
 
-@pytest.fixture
-def promise(benchmark, capsys):
-    """Hold a figure against its promise, and print it. Of wall time only on a machine that is not busy."""
-    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
-
-    def hold(what: str, value: float, limit: float, unit: str, *, wall: bool = False) -> None:
-        benchmark.extra_info[what] = {"value": value, "promised": limit, "unit": unit}
-        kept, sign = (value >= limit, "≥") if unit.endswith("/s") else (value <= limit, "≤")
-        told = "kept" if kept else "not told apart from other load" if wall and busy else "BROKEN"
-        with capsys.disabled():
-            print(f"\n  {what}: {value:,.1f} {unit} (promised {sign} {limit:,} {unit}): {told}", end="")
-        assert kept or (wall and busy)
-
-    return hold
-
-
 def test_durable_creates(server: Server, recorded, promise, benchmark) -> None:
     """5,000 Services and 5,000 EndpointSlices of five endpoints, 32 in flight; an answer means: on disk."""
     before = server.cpu
