@@ -23,19 +23,19 @@ class Trace:
     pattern: str
 
 
-CHAINS = ("iptables-save",)
-_PORTALS = Trace(CHAINS, r"^:KUBE-(?:PORTALS|NODEPORT)-\w+")
+CHAINS = (("iptables-save",), ("ip6tables-save",))
+_PORTALS = tuple(Trace(command, r"^:KUBE-(?:PORTALS|NODEPORT)-\w+") for command in CHAINS)
 
 TRACES: dict[str, tuple[Trace, ...]] = {
-    "iptables": (Trace(CHAINS, r"^:KUBE-(?:SVC|SVL|SEP|EXT|FW)-\w+"),),
+    "iptables": tuple(Trace(command, r"^:KUBE-(?:SVC|SVL|SEP|EXT|FW)-\w+") for command in CHAINS),
     "ipvs": (
         Trace(("cat", "/proc/net/ip_vs"), r"^(?:TCP|UDP|SCTP) +\S+"),
         Trace(("ip", "-oneline", "link"), r"\bkube-ipvs0\b"),
         Trace(("ipset", "list", "-name"), r"^KUBE-\S+"),
     ),
     "nftables": (Trace(("nft", "list", "tables"), r"\bkube-proxy\b"),),
-    "userspace": (_PORTALS,),
-    "userspace-haproxy": (_PORTALS, Trace(("ps", "-e", "-o", "comm"), r"^haproxy$")),
+    "userspace": _PORTALS,
+    "userspace-haproxy": (*_PORTALS, Trace(("ps", "-e", "-o", "comm"), r"^haproxy$")),
 }
 """By mode. The chains that several modes use, KUBE-SERVICES and KUBE-NODEPORTS say, are nobody's trace."""
 

@@ -14,6 +14,7 @@ from testbed.errors import TestbedError
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.model.cases import Case
+from testbed.model.families import listed
 from testbed.packets.live import Live
 from testbed.packets.matrix import HURRY_SECONDS, Stage
 from testbed.packets.mutants import Mutant
@@ -67,7 +68,7 @@ def command(cluster: Cluster, fault: str) -> str:
     """The agent, with a fault."""
     flags = "--kubeconfig {kubeconfig} --hostname-override {node} --proxy-mode {mode}"
     agent = f"{sys.executable} -m testbed.cli.main kube-proxy {flags}"
-    return f"env {faults.VARIABLE}={fault} {agent} --cluster-cidr {cluster.spec.cluster_cidr}"
+    return f"env {faults.VARIABLE}={fault} {agent} --cluster-cidr {listed(cluster.spec.cluster_cidrs)}"
 
 
 def synced(machine: Machine) -> bool | None:

@@ -158,10 +158,10 @@ def _switch(cluster: Cluster, former: Column, column: Column, command: str) -> N
 
 
 def _leftovers(machine: Machine, former: Column, column: Column) -> Verdict:
-    saving = f"iptables-{former.variant or own_variant()}-save"
+    variant = former.variant or own_variant()
 
     def run(argv: Sequence[str]) -> str:
-        return _output(machine, [saving if argv[0] == "iptables-save" else argv[0], *argv[1:]])
+        return _output(machine, [argv[0].replace("tables-save", f"tables-{variant}-save"), *argv[1:]])
 
     successor = column.mode if former.variant == column.variant else ""
     left = leftovers.remaining(former.mode, run, successor)

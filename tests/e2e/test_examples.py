@@ -13,6 +13,7 @@ import yaml
 from live import until
 
 from testbed.lab.cluster import Cluster
+from testbed.model.families import bracketed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -24,6 +25,7 @@ SETS = (
     (("mysvc-without-selector.yaml",), ()),
     (("myapp.yaml", "mysvc-multi-port.yaml"), (80, 443)),
     (("myapp.yaml", "mysvc-load-balancer.yaml"), (80,)),
+    (("myapp.yaml", "dual-stack.yaml"), (80,)),
     (("my-service-external-name.yaml",), ()),
     (("myapp.yaml", "my-service-external-ip.yaml"), (80,)),
     (("myapp.yaml", "my-service.yaml"), (80,)),
@@ -63,7 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def addresses(service: dict[str, Any]) -> list[tuple[str, str]]:
     """(machine to ask from, address), for each way to the Service but its node ports."""
     spec, status = service["spec"], service.get("status") or {}
-    found = [("node01", spec["clusterIP"]), ("node02", spec["clusterIP"])]
+    found = [(node, ip) for node in ("node01", "node02") for ip in spec.get("clusterIPs") or ()]
     found += [("node01", ip) for ip in spec.get("externalIPs") or ()]
     return found + [("client", each["ip"]) for each in status.get("loadBalancer", {}).get("ingress") or ()]
 
@@ -88,7 +90,7 @@ def _all_answer(kubectl: Kubectl, ports: tuple[int, ...]) -> bool:
         return False
     for service in services:
         if not all(
-            kubectl.curl(machine, f"http://{ip}:{port}/")
+            kubectl.curl(machine, f"http://{bracketed(ip)}:{port}/")
             for machine, ip in addresses(service)
             for port in ports
         ):

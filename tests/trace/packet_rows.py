@@ -89,12 +89,17 @@ ROWS: list[Row] = [
 """Source, destination, endpoints or verdict, whether the source is hidden."""
 
 
+def apart(row: Row) -> Row:
+    """Not from an endpoint itself, which would hide the source: hairpin, tested apart."""
+    return (OTHER, *row[1:]) if row[0] == POD and row[2] == BOTH else row
+
+
 def _twin(source: str, destination: str, outcome: set[str] | str, hidden: bool) -> Row:
     there = outcome if isinstance(outcome, str) else set(map(ipv6_twin.place, outcome))
     return ipv6_twin.address(source), ipv6_twin.place(destination), there, hidden
 
 
-ROWS_6 = [_twin(*row) for row in ROWS]
+ROWS_6 = [_twin(*apart(row)) for row in ROWS]
 SNAPSHOT_6, OPTIONS_6 = ipv6_twin.snapshot(SNAPSHOT), ipv6_twin.options(OPTIONS)
 """The same in IPv6."""
 

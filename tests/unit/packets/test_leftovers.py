@@ -18,6 +18,7 @@ SAVED = """\
 PRINTED = {
     "iptables-save": SAVED
     + ":KUBE-SEP-AAAA - [0:0]\n:KUBE-NODEPORTS - [0:0]\n-A KUBE-SVC-A -j KUBE-SEP-AAAA\n",
+    "ip6tables-save": SAVED + ":KUBE-SEP-BBBB - [0:0]\n",
     "cat": "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n"
     "  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\nTCP  0A600001:01BB rr\n",
     "ip": "1: lo: <LOOPBACK,UP>\n3: kube-ipvs0: <BROADCAST,NOARP>\n",
@@ -26,7 +27,7 @@ PRINTED = {
     "ps": "COMMAND\ninit\nhaproxy\nhaproxy-wrapper\n",
 }
 EXPECTED = {
-    "iptables": ["KUBE-SEP-AAAA"],
+    "iptables": ["KUBE-SEP-AAAA", "KUBE-SEP-BBBB"],
     "ipvs": ["TCP  0A600001:01BB", "kube-ipvs0", "KUBE-CLUSTER-IP"],
     "nftables": ["kube-proxy"],
     "userspace": [],
@@ -48,12 +49,12 @@ def test_found(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", EXPECTED)
 def test_a_clean_node_has_nothing(mode: str) -> None:
-    assert found(mode, lambda argv: SAVED if argv[0] == "iptables-save" else "") == []
+    assert found(mode, lambda argv: SAVED if argv[0].endswith("tables-save") else "") == []
 
 
 def test_userspace_chains_are_told_from_those_that_modes_share() -> None:
     text = ":KUBE-PORTALS-CONTAINER - [0:0]\n:KUBE-NODEPORT-HOST - [0:0]\n:KUBE-NODEPORTS - [0:0]\n"
-    assert found("userspace", lambda _: text) == ["KUBE-PORTALS-CONTAINER", "KUBE-NODEPORT-HOST"]
+    assert found("userspace", lambda _: text) == 2 * ["KUBE-PORTALS-CONTAINER", "KUBE-NODEPORT-HOST"]
     assert found("iptables", lambda _: text) == []
 
 

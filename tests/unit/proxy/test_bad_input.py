@@ -181,3 +181,38 @@ def test_who_gets_what_two_services_want(tracker: Tracker, caplog: pytest.LogCap
     assert found["c"].node_port == 30080
     assert found["a"].external_ips == ("198.51.100.1",), "10.96.0.7 is still another's cluster IP"
     assert not caplog.messages, "what was told is not told again"
+
+
+@pytest.mark.feature("B9")
+def test_addresses_of_the_other_family_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is in a slice, a tracker of one family takes only its own."""
+    four, six = Tracker(HERE), Tracker(HERE, 6)
+    both = service(clusterIP="10.96.0.7", clusterIPs=["10.96.0.7", "fd00:96::7"])
+    mixed = piece(endpoint("10.0.0.1", HERE), endpoint("fd00::1", HERE), name="mixed")
+    right = {**piece(endpoint("fd00::2", HERE), name="right"), "addressType": "IPv6"}
+    for tracker in (four, six):
+        tracker.service(None, both)
+        for one in (mixed, right):
+            tracker.endpoint_slice(None, one)
+    assert ips(only(four).cluster.endpoints) == ["10.0.0.1"]
+    assert ips(only(six).cluster.endpoints) == ["fd00::2"]
+    assert (only(four).cluster_ip, only(six).cluster_ip) == ("10.96.0.7", "fd00:96::7")
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "EndpointSlice default/mixed" in told
+    assert "it has no IPv4 address" in told
+
+
+@pytest.mark.feature("B9")
+def test_what_is_given_of_one_family_binds_that_one() -> None:
+    six = Tracker(HERE, 6)
+    balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}}
+    fields = {
+        "clusterIPs": ["10.96.0.7", "fd00:96::7"],
+        "externalIPs": ["198.51.100.1", "2001:db8:1::1"],
+        "loadBalancerSourceRanges": ["192.0.2.0/24", "2001:db8:3::/64"],
+    }
+    six.service(None, {**service(clusterIP="10.96.0.7", **fields), "status": balanced})
+    one = only(six)
+    assert one.external_ips == ("2001:db8:1::1",)
+    assert one.load_balancer_ips == ("2001:db8::1",)
+    assert one.source_ranges == ("2001:db8:3::/64",)
