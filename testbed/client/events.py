@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from typing import Any
 
 from testbed.client.errors import ApiError
@@ -14,6 +16,7 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 MOST_REMEMBERED = 1000
+MOST_WAITING = 5000
 
 
 class Recorder:
@@ -23,12 +26,28 @@ class Recorder:
         self._client = client
         self._source = {"component": component} | ({"host": host} if host else {})
         self._counts: dict[tuple[str, ...], tuple[str, int]] = {}
+        self._notes: deque[tuple[Object, str, str, str]] = deque()
+        self._writer: asyncio.Task[None] | None = None
 
     async def normal(self, obj: Object, reason: str, message: str) -> None:
         await self._record(obj, "Normal", reason, message)
 
     async def warn(self, obj: Object, reason: str, message: str) -> None:
         await self._record(obj, "Warning", reason, message)
+
+    def note(self, obj: Object, reason: str, message: str) -> None:
+        """Tell what went well when there is time: one after the other, in the background.
+
+        When too many wait, further ones are let go, as Kubernetes' recorders do.
+        """
+        if len(self._notes) < MOST_WAITING:
+            self._notes.append((obj, "Normal", reason, message))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_notes())
+
+    async def _write_notes(self) -> None:
+        while self._notes:
+            await self._record(*self._notes.popleft())
 
     async def _record(self, obj: Object, kind: str, reason: str, message: str) -> None:
         metadata = obj["metadata"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testbed.client import AlreadyExists
+from testbed.client.events import Recorder
 from testbed.controllers.base import Controller, Object, World, controller_key, owned_by
 from testbed.controllers.rollout import Scale, bounds, recreate, rolling, template_hash
 from testbed.model.conditions import timestamp, transition
@@ -22,6 +23,7 @@ class Deployments(Controller):
         super().__init__(world)
         self.replica_sets = world.by_controller(REPLICA_SETS)
         self.pods = world.by_controller(PODS)
+        self.events = Recorder(world.client, "deployment-controller")
         self.watch(DEPLOYMENTS)
         self.watch(REPLICA_SETS, lambda replica_set: controller_key(replica_set, "Deployment"))
 
@@ -45,8 +47,16 @@ class Deployments(Controller):
             if each["metadata"]["name"] in changes
         )
         await self.world.catch_up(REPLICA_SETS, written)
+        for each in (one for one in [new, *old] if one["metadata"]["name"] in changes):
+            self._tell(deployment, each, changes[each["metadata"]["name"]])
         await self._forget(deployment, old)
         await self._report(deployment, new, [*old, new])
+
+    def _tell(self, deployment: Object, replica_set: Object, replicas: int) -> None:
+        before, name = replica_set["spec"].get("replicas", 1), replica_set["metadata"]["name"]
+        way = "up" if replicas > before else "down"
+        message = f"Scaled {way} replica set {name} from {before} to {replicas}"
+        self.events.note(deployment, "ScalingReplicaSet", message)
 
     async def _new(self, deployment: Object, found: Object | None, mine: list[Object]) -> Object:
         """The ReplicaSet of the present template, made if need be, with the highest revision of all."""

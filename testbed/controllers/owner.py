@@ -36,9 +36,11 @@ class PodOwner(Controller):
         namespace = self.world.informer(NAMESPACES).store.get(owner["metadata"]["namespace"], owner)
         return any(each["metadata"].get("deletionTimestamp") for each in (owner, namespace))
 
-    async def make(self, pods: Iterable[Object]) -> None:
-        """Create Pods, and wait until they are among those `owned` returns."""
-        await self.world.catch_up(PODS, await self.world.write(self._create(pod) for pod in pods))
+    async def make(self, pods: Iterable[Object]) -> list[Object]:
+        """Create Pods, and wait until they are among those `owned` returns. Empty for one that was there."""
+        made = await self.world.write(self._create(pod) for pod in pods)
+        await self.world.catch_up(PODS, made)
+        return made
 
     async def remove(self, pods: Iterable[Object]) -> None:
         """Delete Pods, and wait until `owned` shows it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from testbed.client import key_of
-from testbed.controllers.base import Object
+from testbed.client.events import Recorder
+from testbed.controllers.base import Object, World
 from testbed.controllers.owner import PodOwner, is_active, named, pod_of
 from testbed.model.conditions import condition, holds, seconds_since
 from testbed.model.resources import REPLICA_SETS, REPLICATION_CONTROLLERS
@@ -13,6 +14,10 @@ class ReplicaSets(PodOwner):
     name = "replicaset"
     resource = REPLICA_SETS
 
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.events = Recorder(world.client, f"{self.name}-controller")
+
     async def sync(self, key: str) -> None:
         owner = self.owner(key)
         if owner is None:
@@ -21,10 +26,15 @@ class ReplicaSets(PodOwner):
         wanted = owner["spec"].get("replicas", 1)
         if not self.is_ending(owner) and len(pods) != wanted:
             if len(pods) < wanted:
-                await self.make([pod_of(owner, self.resource)] * (wanted - len(pods)))
+                made = await self.make([pod_of(owner, self.resource)] * (wanted - len(pods)))
+                for name in (pod["metadata"]["name"] for pod in made if pod):
+                    self.events.note(owner, "SuccessfulCreate", f"Created pod: {name}")
             else:
                 pods.sort(key=_least_missed)
-                await self.remove(pods[: len(pods) - wanted])
+                surplus = pods[: len(pods) - wanted]
+                await self.remove(surplus)
+                for name in (pod["metadata"]["name"] for pod in surplus):
+                    self.events.note(owner, "SuccessfulDelete", f"Deleted pod: {name}")
             pods = [pod for pod in self.owned(owner) if is_active(pod)]
         await self._report(owner, pods)
 

@@ -92,6 +92,8 @@ class Scheduler(Controller):
         except ApiError:
             self._release(key)
             raise
+        else:
+            self.events.note(pod, "Scheduled", f"Successfully assigned {key} to {node}")
 
     async def _give_up(self, key: str, pod: Object, why: str) -> None:
         """Say so, and try again when a node or another Pod changes."""

@@ -169,6 +169,8 @@ def test_a_rollout_has_a_history_and_is_undone(kubectl: Kubectl, kind: str, mani
 def test_dependents_go_before_with_or_without_their_owner(kubectl: Kubectl) -> None:
     kubectl("create", "deployment", "web", "--image=testbed/echo", "--replicas=2")
     kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
+    reasons = {"ScalingReplicaSet", "SuccessfulCreate", "Scheduled"}
+    until(lambda: reasons <= set(kubectl("get", "events").split()), f"no events {reasons}")
     kubectl("delete", "deployment", "web", "--cascade=orphan")
     (left,) = kubectl("get", "replicasets", "-l", "app=web", "-o", "name").split()
     assert len(kubectl.pods("app=web")) == 2
