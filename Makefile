@@ -1,6 +1,6 @@
 # Everything by one word. `make setup` comes first in each and is silent when nothing is missing.
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test lint features lock clean
+.PHONY: help setup bench test fleet lint features lock clean
 bin := .venv/bin
 
 help:  ## this list
@@ -19,6 +19,9 @@ lint: setup  ## ruff and mypy
 	@$(bin)/ruff check --quiet .
 	@$(bin)/ruff format --check --quiet .
 	@$(bin)/mypy
+
+fleet: setup  ## virtual machines made a cluster, measured, taken away (as root; KVM or emulation)
+	@.ci/fleet
 
 features: setup  ## write docs/features.md anew from the tests' markers
 	@$(bin)/python tests/features.py

@@ -34,14 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("--inventory", type=Path, metavar="FILE", help="default: that of `vagrant up`")
+        if name == "up":
+            action.add_argument("--check", action="store_true", help="change nothing; 1 if something would")
     status = actions.add_parser("status", help="the nodes, as the API server has them")
     status.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+    status.add_argument("--wait", metavar="NODE,…", help="first wait until these are Ready")
     actions.add_parser("kubeconfig", help="print the path of its kubeconfig")
     _add_parts(actions)
 
 
 def _add_parts(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """What the roles call; no part of the list that --help prints."""
+    probe = actions.add_parser("probe")
+    probe.add_argument("--target", action="append", required=True, metavar="NAME=IP:PORT")
+    probe.add_argument("--count", type=int, default=20, metavar="N", help="samples of each")
     bundle = actions.add_parser("bundle")
     bundle.add_argument("--python", required=True, metavar="3.N", help="the nodes' Python")
     credentials = actions.add_parser("credentials")
@@ -63,11 +69,12 @@ def _up(args: argparse.Namespace) -> int:
     groups = fleet.machines(path)
     wanted = {name for names in groups.values() for name in names}
     with fleet.locked():
-        changed = fleet.play("fleet.yml", path, _say)
+        changed = fleet.play("fleet.yml", path, _say, check=args.check)
+        if args.check:
+            print(f"fleet: {sum(changed.values())} changes to make")
+            return int(any(changed.values()))
         if path != fleet.ROOM / "inventory":
             shutil.copyfile(path, fleet.ROOM / "inventory")
-        _say("waiting for the nodes")
-        _wait(wanted)
     took = time.monotonic() - started
     print(f"fleet: {len(wanted)} nodes Ready in {took:.0f} s, changes: {sum(changed.values())}")
     print(f"export KUBECONFIG={fleet.KUBECONFIG}")
@@ -112,6 +119,8 @@ def _down(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from testbed.lab import fleet
 
+    if args.wait:
+        _wait(set(args.wait.split(",")))
     held = fleet.members()
     if args.output == "json":
         print(json.dumps({"nodes": [asdict(member) for member in held]}, indent=1))
@@ -146,6 +155,26 @@ def _bundle(args: argparse.Namespace) -> int:
     return 0
 
 
+def _probe(args: argparse.Namespace) -> int:
+    """In a Pod: new connections to each target by turns, as JSON {NAME: [[connect, first byte] µs, …]}."""
+    from testbed.bench import prober, waiting
+
+    targets = {}
+    for text in args.target:
+        name, _, place = text.partition("=")
+        host, _, port = place.rpartition(":")
+        targets[name] = (host, int(port))
+    for name, target in targets.items():
+        if waiting.first_answer(target, READY_SECONDS) is None:
+            raise TestbedError(f"{name}: {target[0]}:{target[1]} does not answer")
+    taken: dict[str, list[object]] = {name: [] for name in targets}
+    for _ in range(args.count):
+        for name, target in targets.items():
+            taken[name] += prober.new_connections([target])
+    print(json.dumps(taken))
+    return 0
+
+
 def _credentials(args: argparse.Namespace) -> int:
     from testbed.lab import fleet_credentials
     from testbed.model.families import network
@@ -165,6 +194,7 @@ ACTIONS = {
     "down": _down,
     "status": _status,
     "kubeconfig": _kubeconfig,
+    "probe": _probe,
     "bundle": _bundle,
     "credentials": _credentials,
 }

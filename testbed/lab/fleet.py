@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,14 +85,19 @@ def inventory(given: Path | None) -> Path:
     raise UsageError("no machines yet: `vagrant up`, or name an --inventory")
 
 
-def machines(path: Path) -> dict[str, list[str]]:
-    """Group → machines. Raises UsageError unless there is one control plane."""
+def listing(path: Path) -> Object:
+    """What Ansible reads out of an inventory. Raises UsageError."""
     command = [_program("ansible-inventory"), "-i", str(path), "--list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        listed = json.loads(done.stdout)
+        return dict(json.loads(done.stdout))
     except ValueError:
-        raise UsageError(f"{path} is no inventory: {_last(done.stderr)}") from None
+        raise UsageError(f"{path} is no inventory: {last(done.stderr)}") from None
+
+
+def machines(path: Path) -> dict[str, list[str]]:
+    """Group → machines. Raises UsageError unless there is one control plane."""
+    listed = listing(path)
     found = {group: list(listed.get(group, {}).get("hosts", ())) for group in GROUPS}
     if len(found["control_plane"]) != 1 or not found["nodes"]:
         held = ", ".join(f"{len(hosts)} in {group}" for group, hosts in found.items())
@@ -100,8 +105,9 @@ def machines(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def play(name: str, path: Path, progress: Progress, extra: Mapping[str, Any] | None = None) -> dict[str, int]:
-    """Run a playbook on the machines of an inventory. How many tasks changed something, by machine.
+def play(name: str, path: Path, progress: Progress, *, check: bool = False) -> dict[str, int]:
+    """Run a playbook on the machines of an inventory, or only `check` what it would change. How many tasks
+    changed something, by machine.
 
     Raises UsageError for what a user must put right, TestbedError for what failed; the log is kept then.
     """
@@ -116,7 +122,7 @@ def play(name: str, path: Path, progress: Progress, extra: Mapping[str, Any] | N
             task[0] = str(data.get("name"))
             progress(task[0])
         if event["event"] == "runner_on_unreachable":
-            trouble.append(_unreachable(str(data.get("host")), str(data.get("res", {}).get("msg", ""))))
+            trouble.append(unreachable(str(data.get("host")), str(data.get("res", {}).get("msg", ""))))
         if event["event"] == "runner_on_failed" and not data.get("ignore_errors"):
             trouble.append(_failed(str(data.get("host")), task[0], data.get("res", {})))
         return True
@@ -129,7 +135,7 @@ def play(name: str, path: Path, progress: Progress, extra: Mapping[str, Any] | N
         playbook=str(PLAYBOOKS / name),
         inventory=str(path.resolve()),
         envvars=environment,
-        extravars=dict(extra or {}),
+        cmdline="--check" if check else None,
         quiet=True,
         event_handler=tell,
     )
@@ -181,21 +187,23 @@ def _member(node: Object) -> Member:
     )
 
 
-def _unreachable(host: str, message: str) -> UsageError:
+def unreachable(host: str, message: str) -> UsageError:
+    """What ssh said of a machine, as what is to be done."""
     for pattern, remedy in REMEDIES:
         if re.search(pattern, message, re.IGNORECASE):
             return UsageError(f"{host}: {remedy.format(host=host)}")
-    return UsageError(f"{host} cannot be reached: {_last(message)}")
+    return UsageError(f"{host} cannot be reached: {last(message)}")
 
 
 def _failed(host: str, task: str, result: Object) -> TestbedError:
     message = str(result.get("msg") or result.get("stderr") or "failed")
     kind = UsageError if message.startswith("needs ") else TestbedError
     detail = str(result.get("stderr") or "")
-    return kind(f"{host}: {task}: {_last(detail) if detail.strip() else _last(message)}")
+    return kind(f"{host}: {task}: {last(detail) if detail.strip() else last(message)}")
 
 
-def _last(text: str) -> str:
+def last(text: str) -> str:
+    """The last line of a program's words."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
 

@@ -26,9 +26,13 @@ ROOM = Path("/run/testbed-provider")
 """What was noted at `up`; there while the provider is up."""
 
 CONFIGURATION = Path("/etc/libvirt/qemu.conf")
-SETTINGS = (
-    '\n# testbed: as root, libvirt need not try QEMU anew at each call\nuser = "root"\ngroup = "root"\n'
-)
+SETTINGS = """
+# testbed: as root, libvirt need not try QEMU anew at each call
+user = "root"
+group = "root"
+# all machines in one group of the CPU controller would share what one process gets
+cgroup_controllers = [ ]
+"""
 DAEMONS = ("virtlogd", "libvirtd")
 PROGRAMS = {
     "vagrant": "vagrant",

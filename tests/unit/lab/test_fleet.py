@@ -33,7 +33,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_what_ssh_says_becomes_what_to_do(said: str, remedy: str) -> None:
-    error = fleet._unreachable("one", said)
+    error = fleet.unreachable("one", said)
     assert str(error).startswith("one: ")
     assert remedy in str(error)
     assert "\n" not in str(error)
