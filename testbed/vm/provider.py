@@ -128,7 +128,7 @@ def _put_back() -> list[str]:
     for save in SAVES:
         _remove_chains(save.removesuffix("-save"), before["saves"][save])
     for table in sorted(set(_nft_tables()) - set(before["tables"])):
-        if " -j " not in _output(["nft", "list", "table", *table.split()]):
+        if _is_bare(_output(["nft", "list", "table", *table.split()])):
             _run(["nft", "delete", "table", *table.split()])
     left = []
     for name, value in before["sysctls"].items():
@@ -137,6 +137,12 @@ def _put_back() -> list[str]:
         if _rules(save) != before["saves"][save]:
             left.append(f"{save} prints other rules than before")
     return left
+
+
+def _is_bare(table: str) -> bool:
+    """Whether a table, as nft lists it, has nothing but base chains that let everything pass."""
+    bare = re.compile(r"(table .*{|chain \w+ {|type \w+ hook \w+ priority .*; policy accept;|}|#.*)?")
+    return all(bare.fullmatch(line.strip()) for line in table.splitlines())
 
 
 def _remove_chains(program: str, before: str) -> None:
