@@ -1,4 +1,4 @@
-"""`kubectl exec` and `cp`: a command in a container, its standard streams as channels of a WebSocket.
+"""`kubectl exec`, `cp` and `attach`: the standard streams of a process as channels of a WebSocket.
 
 The first byte of a message is its channel (k8s.io/apimachinery pkg/util/remotecommand): the client sends
 stdin, resize and, since v5, close; the server stdout, stderr, and on `error` the outcome as a Status.
@@ -13,12 +13,13 @@ import json
 import os
 import struct
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
 from testbed.errors import TestbedError
+from testbed.node.console import Console
 from testbed.node.launch import process_of
 from testbed.node.pod import PodWorker
 from testbed.node.process import Process
@@ -114,10 +115,37 @@ async def execute(websocket: web.WebSocketResponse, process: Process, run: Run, 
         streams.close()
 
 
-async def _listen(websocket: web.WebSocketResponse, streams: Streams) -> None:
+async def attach(
+    websocket: web.WebSocketResponse, console: Console | None, printed: AsyncIterator[bytes]
+) -> None:
+    """Show what a container prints until it ends, and pass on to its console what the client types."""
+    loop = asyncio.get_running_loop()
+    showing = loop.create_task(_show(websocket, printed))
+    listening = loop.create_task(_listen(websocket, console))
+    try:
+        await asyncio.wait([showing, listening], return_when=asyncio.FIRST_COMPLETED)
+        if showing.done():
+            with contextlib.suppress(ConnectionError):
+                done = json.dumps({"metadata": {}, "status": "Success"})
+                await websocket.send_bytes(bytes([ERROR]) + done.encode())
+                await websocket.close()
+    finally:
+        for task in (showing, listening):
+            task.cancel()
+        await asyncio.gather(showing, listening, return_exceptions=True)
+        if console:
+            console.end_input()
+
+
+async def _show(websocket: web.WebSocketResponse, printed: AsyncIterator[bytes]) -> None:
+    async for data in printed:
+        await websocket.send_bytes(bytes([STDOUT]) + data)
+
+
+async def _listen(websocket: web.WebSocketResponse, streams: Streams | Console | None) -> None:
     """What the client sends, to its end."""
     async for message in websocket:
-        if message.type is not WSMsgType.BINARY or not message.data:
+        if message.type is not WSMsgType.BINARY or not message.data or streams is None:
             continue
         channel, data = message.data[0], message.data[1:]
         if channel == STDIN:
@@ -129,7 +157,7 @@ async def _listen(websocket: web.WebSocketResponse, streams: Streams) -> None:
             streams.end_input()
 
 
-async def _write(streams: Streams, data: bytes) -> None:
+async def _write(streams: Streams | Console, data: bytes) -> None:
     """Waits while the process does not read. What it will never read is dropped."""
     loop = asyncio.get_running_loop()
     view = memoryview(data)

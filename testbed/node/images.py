@@ -80,10 +80,14 @@ def _kube_proxy(container: Object, _: Path) -> Program:
     return Program(("kube-proxy",), unit="kube-proxy")
 
 
+def _curl(container: Object, _: Path) -> Program:
+    return Program(("curl", *(str(word) for word in container.get("args") or ())))
+
+
 def _busybox(container: Object, _: Path) -> Program:
     if not shutil.which("busybox"):
         raise ImageError("image busybox needs busybox on this machine; install it")
-    return Program(("busybox", *(container.get("args") or ("sh",))))
+    return Program(tuple(str(word) for word in container.get("args") or ("sh",)))
 
 
 def _stand_in(container: Object, directory: Path) -> Program:
@@ -104,6 +108,8 @@ IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
     ("nginx-*", _nginx),
     ("*nginxhttps", _nginx),
     ("busybox", _busybox),
+    ("alpine", _busybox),
+    ("curlimages/curl", _curl),
 )
 """Globs over the image's name without registry and tag, first match wins; anything else gets the stand-in."""
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from testbed.client import Client
 from testbed.client.events import Recorder
-from testbed.node import volumes
+from testbed.node import busybox, volumes
 from testbed.node.accounts import Tokens, furnished
+from testbed.node.console import Consoles
 from testbed.node.environment import Services, environment
-from testbed.node.images import ImageError, may_ask_the_api
+from testbed.node.images import ImageError, may_ask_the_api, plain_name
 from testbed.node.logs import log_file
 from testbed.node.process import Mount, Process, Status
 from testbed.node.references import MissingReference, References
@@ -24,6 +25,8 @@ from testbed.node.status import Container
 
 Object = dict[str, Any]
 
+APPLETS = ("busybox", "alpine")
+"""Images whose programs are busybox's."""
 LAST_WORDS = "/dev/termination-log"
 LONGEST_MESSAGE, LONGEST_LOG_MESSAGE = 4096, 2048
 """Bytes of a termination message, and of one taken from the log."""
@@ -44,6 +47,7 @@ class Node:
     tokens: Tokens
     events: Recorder
     images: Sequence[tuple[str, str]]
+    consoles: Consoles = field(default_factory=Consoles)
 
 
 def furnish(node: Node, pod: Object) -> Object:
@@ -67,6 +71,8 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
     facts = facts_of(node, pod, attached.ips)
     values = await References(node.client, pod["metadata"]["namespace"]).values(each.spec)
     env = environment(pod, each.spec, facts, await node.services.seen_by(pod), values)
+    if plain_name(str(each.spec.get("image"))) in APPLETS:
+        env["PATH"] = busybox.path() + env.get("PATH", "")
     mounts = volumes.mounts(pod, each.spec, node.sandboxes.directory(uid), env)
     security = {**(pod["spec"].get("securityContext") or {}), **(each.spec.get("securityContext") or {})}
     spoken = last_words_file(node, pod, each.name, attempt)
@@ -129,12 +135,27 @@ async def begin(node: Node, pod: Object, each: Container, attached: Attached, at
         missing_ok=True
     )  # this run's and the previous one's are kept
     if not each.program.unit:
-        return await node.runtime.start(await process_of(node, pod, each, attached, attempt))
+        return await _start(node, each, await process_of(node, pod, each, attached, attempt))
     status = await _running_unit(node.runtime, each.program.unit)
     log = log_file(pod, each.name, attempt)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     log.symlink_to(f"/var/log/{each.program.unit}.log")
+    return status
+
+
+async def _start(node: Node, each: Container, process: Process) -> Status:
+    console = node.consoles.open(process.id, each.spec, Path(process.log))
+    if console is None:
+        return await node.runtime.start(process)
+    if console.tty:
+        process = replace(process, tty=True, env={**(process.env or {}), "TERM": "xterm"})
+    try:
+        status = await node.runtime.start(process, console.theirs)
+    except BaseException:
+        node.consoles.close(process.id)
+        raise
+    console.handed_over()
     return status
 
 

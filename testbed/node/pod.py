@@ -116,6 +116,7 @@ class PodWorker:
         for each in self.containers:
             if each.process and each.process.id == status.id:
                 each.process, each.ready, each.up = status, False, False
+                self.node.consoles.close(status.id)
                 each.last_words[status.id] = last_words(self.node, self.pod, each)
                 self._unwatch(each)
                 self._wake.set()

@@ -71,9 +71,13 @@ class Runtime:
     def __init__(self, path: str = SOCKET) -> None:
         self.path = path
 
-    async def start(self, process: Process) -> Status:
-        """Start `process`; returns once it runs. Raises RuntimeRefusal (say, the program is missing)."""
-        return Status(**(await self._ask({"do": "start", "process": process.to_json()}))["status"])
+    async def start(self, process: Process, descriptors: Sequence[int] = ()) -> Status:
+        """Start `process`; returns once it runs. Raises RuntimeRefusal (say, the program is missing).
+
+        `descriptors`: its stdin, stdout and stderr; with none, stdin is empty and output goes to its log.
+        """
+        request = {"do": "start", "process": process.to_json()}
+        return Status(**(await self._ask(request, descriptors))["status"])
 
     async def signal(self, id: str, signum: int) -> Status:
         """Send a signal to a process; one that has ended is left alone."""
@@ -144,8 +148,8 @@ class Runtime:
         finally:
             writer.close()
 
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        reader, writer = await self._connect(request)
+    async def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        reader, writer = await self._connect(request, descriptors)
         try:
             return _checked(await reader.readline())
         finally:

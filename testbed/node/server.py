@@ -56,6 +56,20 @@ def application(find: Find) -> web.Application:
         await execute.execute(websocket, process, worker.node.runtime.run_on, stdin="input" in wanted)
         return websocket
 
+    async def attach(request: web.Request) -> web.StreamResponse:
+        worker, known = container_of(request)
+        if not known.running or not known.process:
+            raise web.HTTPBadRequest(text=f"container {known.name} is not running\n")
+        console = worker.node.consoles.get(known.process.id)
+        if console and console.tty:
+            printed = console.printed()
+        else:
+            printed = read(log_file(worker.pod, known.name, known.attempt), 0, lambda: known.running)
+        websocket = await _upgraded(request, execute.PROTOCOLS)
+        types = request.query.get("input") in ("1", "true")
+        await execute.attach(websocket, console if types else None, printed)
+        return websocket
+
     async def port_forward(request: web.Request) -> web.StreamResponse:
         worker = pod_of(request)
         sandboxes = worker.node.sandboxes
@@ -87,6 +101,7 @@ def application(find: Find) -> web.Application:
     app = web.Application(middlewares=[_administrators_only])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/exec/{namespace}/{pod}/{container}", run_command)
+    app.router.add_get("/attach/{namespace}/{pod}/{container}", attach)
     app.router.add_get("/portForward/{namespace}/{pod}", port_forward)
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", logs)
     return app

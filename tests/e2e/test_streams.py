@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pty
 import re
+import select
 import subprocess
 import urllib.error
 import urllib.request
@@ -203,3 +205,30 @@ def test_nobody_else_may_use_the_kubelets_port(cluster: Cluster, tmp_path: Path)
         words = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--cert", certificate, "--key", key]
         done = cluster.machine("client").run([*map(str, words), url], capture_output=True, check=False)
         assert done.stdout.strip() == code, done.stderr
+
+
+def test_run_attaches_to_the_input_of_a_program_and_shows_what_it_prints(cluster: Cluster) -> None:
+    script = "read line; echo it said $line; nslookup kubernetes.default.svc.cluster.local"
+    words = ["run", "asked", "-i", "--rm", "--image=busybox", "--restart=Never", "--", "sh", "-c", script]
+    argv = ["kubectl", f"--kubeconfig={cluster.kubeconfig}", *words]
+    done = subprocess.run(argv, input="hello\n", capture_output=True, text=True, timeout=60, check=False)
+    assert "it said hello" in done.stdout, done.stderr
+    assert "10.96.0.1" in done.stdout
+
+
+def test_run_attaches_to_a_terminal(cluster: Cluster) -> None:
+    ours, theirs = os.openpty()
+    words = ["run", "shell", "-it", "--rm", "--image=busybox", "--restart=Never", "--", "sh"]
+    argv = ["kubectl", f"--kubeconfig={cluster.kubeconfig}", *words]
+    process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    seen, typed = b"", False
+    with contextlib.suppress(OSError):  # EIO: kubectl has ended
+        while select.select([ours], [], [], 60)[0]:
+            seen += os.read(ours, 4096)
+            if b"try pressing enter" in seen and not typed:
+                typed = bool(os.write(ours, b"tty; echo $((6*7)) lives; exit\n"))
+    os.close(ours)
+    assert process.wait(30) == 0, seen
+    assert b"/dev/pts/" in seen
+    assert b"42 lives" in seen
