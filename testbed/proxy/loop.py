@@ -104,7 +104,7 @@ class SyncLoop:
         try:
             changes = await self.in_worker(self._apply, snapshot, repair)
         except TestbedError as error:
-            log.error("Sync failed, trying again in %.0f s: %s", RETRY, error)
+            log.error("IPv%d sync failed, trying again in %.0f s: %s", self.options.family, RETRY, error)
             self.metrics.failures.value += 1
             self.metrics.partial_failures.value += not repair
             self._triggers += triggers
@@ -120,7 +120,8 @@ class SyncLoop:
         await self.after_sync()
         log.log(
             logging.INFO if changes else logging.DEBUG,
-            "SyncProxyRules complete: %.1f ms, %d services, %d changes%s",
+            "SyncProxyRules complete: IPv%d, %.1f ms, %d services, %d changes%s",
+            self.options.family,
             took * 1000,
             len(snapshot.services),
             changes,

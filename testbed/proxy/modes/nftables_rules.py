@@ -273,11 +273,11 @@ def _network(text: str) -> str:
 
 def _sources(ranges: Iterable[str]) -> str:
     """An anonymous set of networks, which must not overlap; "" for everybody."""
-    networks_of: list[Any] = [ip_network(text, strict=False) for text in ranges]
-    networks = [_network(str(one)) for one in collapse_addresses(networks_of)]
-    if not networks or networks[0].endswith("/0"):
+    networks: list[Any] = [ip_network(text, strict=False) for text in ranges]
+    apart = [_network(str(one)) for one in collapse_addresses(networks)]
+    if not apart or apart[0].endswith("/0"):
         return ""
-    return networks[0] if len(networks) == 1 else f"{{ {', '.join(networks)} }}"
+    return apart[0] if len(apart) == 1 else f"{{ {', '.join(apart)} }}"
 
 
 def duration(seconds: int) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -51,8 +52,8 @@ def shown(found: Found) -> set[tuple[str, int, str]]:
 
 
 def readable(record: wire.Record) -> str:
-    if record.type == wire.A:
-        return ".".join(map(str, record.data))
+    if record.type in (wire.A, wire.AAAA):
+        return str(ip_address(record.data))
     if record.type == wire.SRV:
         number = int.from_bytes(record.data[4:6])
         return f"{int.from_bytes(record.data[2:4])} {number} {wire.read_name(record.data, 6)[0]}"
@@ -131,6 +132,37 @@ def test_what_is_not_there_is_told_with_the_authority(name: str, rcode: int) -> 
     found = zone(WEB, DB).find(name, wire.AAAA)
     assert (found.rcode, found.answers) == (rcode, [])
     assert [each.type for each in found.authority] == [wire.SOA]
+
+
+PAIR_NAME, PODS_NAME = f"pair.default.svc.{DOMAIN}", f"pods.default.svc.{DOMAIN}"
+PAIR = (service("pair", clusterIPs=["10.96.1.3", "fd00:10:96::3"], clusterIP="10.96.1.3"), [])
+PODS = (
+    service("pods", "None"),
+    [
+        slice_of([HTTP], endpoint("10.244.1.5")),
+        {**slice_of([HTTP], endpoint("fd00:10:244:1::5")), "addressType": "IPv6"},
+    ],
+)
+POD_6 = f"fd00-10-244-1--5.{PODS_NAME}"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        (PAIR_NAME, wire.A, {"10.96.1.3"}),
+        (PAIR_NAME, wire.AAAA, {"fd00:10:96::3"}),
+        (wire.reverse("fd00:10:96::3"), wire.PTR, {PAIR_NAME}),
+        (PODS_NAME, wire.A, {"10.244.1.5"}),
+        (PODS_NAME, wire.AAAA, {"fd00:10:244:1::5"}),
+        (POD_6, wire.AAAA, {"fd00:10:244:1::5"}),
+        (wire.reverse("fd00:10:244:1::5"), wire.PTR, {POD_6}),
+        (f"_http._tcp.{PODS_NAME}", wire.SRV, {f"50 80 {POD_6}", f"50 80 10-244-1-5.{PODS_NAME}"}),
+        (f"fd00-10-244--9.default.pod.{DOMAIN}", wire.AAAA, {"fd00:10:244::9"}),
+    ],
+)
+@pytest.mark.feature("A20", "B9")
+def test_both_families(name: str, kind: int, expected: set[str]) -> None:
+    assert {readable(each) for each in zone(PAIR, PODS).find(name, kind).answers} == expected
 
 
 @pytest.mark.feature("A20")

@@ -36,6 +36,17 @@ def test_flags() -> None:
     )
 
 
+@pytest.mark.feature("B9")
+def test_each_family_has_its_own_ranges() -> None:
+    words = "--cluster-cidr fd00:10:244::/56,10.244.0.0/16 --nodeport-addresses 172.30.0.0/24,fd00:172::/32"
+    read = options(parser("kube-proxy").parse_args(words.split()))
+    four, six = read.of_family(4), read.of_family(6)
+    assert (four.cluster_cidr, six.cluster_cidr) == ("10.244.0.0/16", "fd00:10:244::/56")
+    assert (four.nodeport_addresses, six.nodeport_addresses) == (("172.30.0.0/24",), ("fd00:172::/32",))
+    one = options(parser("kube-proxy").parse_args(["--nodeport-addresses", "172.30.0.0/24"])).of_family(6)
+    assert (one.cluster_cidr, one.nodeport_addresses) == ("", ()), "node ports answer everywhere there"
+
+
 def test_ipvs_flags() -> None:
     words = (
         "kube-proxy --ipvs-tcp-timeout 15m --ipvs-tcpfin-timeout 10s --ipvs-udp-timeout 1m --ipvs-strict-arp "
