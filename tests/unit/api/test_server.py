@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from testbed.api import pki
-from testbed.api.server import Server, Settings
 from testbed.client import ApiError, Client, Informer
-from testbed.client.kubeconfig import Access, load
 from testbed.model.resources import CONFIG_MAPS, NODES, PODS, SERVICES
 
 DEADLINE = 60.0
@@ -34,127 +28,6 @@ def config_map(name: str, value: str = "", **labels: str) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": "default", "labels": labels},
         "data": {"value": value},
     }
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Callable[[Scenario], None]:
-    """Run a scenario against a server of its own; the server must end well, and on time, on SIGTERM."""
-    authority = pki.ensure_authority(tmp_path / "pki")
-    certificate, key = pki.issue_server(authority, "kube-apiserver", ["127.0.0.1"]).write(tmp_path, "server")
-    admin = pki.issue_client(authority, "admin", ["system:masters"])
-    admin.write(tmp_path, "admin")
-
-    @asynccontextmanager
-    async def running() -> AsyncIterator[Client]:
-        inherited = socket.create_server(("127.0.0.1", 0))
-        address = inherited.getsockname()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        settings = Settings(
-            db=tmp_path / "db",
-            certificate=certificate,
-            key=key,
-            advertise=IPv4Address("192.0.2.1"),
-            client_ca=tmp_path / "pki" / "ca.crt",
-            kubelet_certificate=tmp_path / "admin.crt",
-            kubelet_key=tmp_path / "admin.key",
-            bind_address="127.0.0.1",
-            port=port,
-            listen_fds=[inherited.detach()],
-        )
-        server = asyncio.create_task(Server(settings).run())
-        config = pki.write_kubeconfig(
-            tmp_path / "config",
-            f"https://127.0.0.1:{address[1]}",
-            authority.pem,
-            admin.certificate,
-            admin.key,
-        )
-        async with Client.from_kubeconfig(config) as client:
-            async with asyncio.timeout(DEADLINE):
-                while "ok" not in await asyncio.gather(
-                    client.request("GET", "/readyz"), return_exceptions=True
-                ):
-                    await asyncio.sleep(0.01)
-            own = Access(f"https://127.0.0.1:{port}", load(config).tls)
-            async with Client(own) as other:
-                assert await other.request("GET", "/readyz") == "ok"
-            yield client
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(server, DEADLINE)
-
-    def run(scenario: Scenario) -> None:
-        async def main() -> None:
-            async with running() as client:
-                await scenario(client)
-
-        asyncio.run(main())
-
-    return run
-
-
-async def raw(client: Client, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
-    """A request as it is, beside the client's own ways."""
-    assert client._session
-    url = client.access.server + path
-    async with client._session.request(
-        method, url, data=io.BytesIO(body) if body else None, headers=headers
-    ) as answer:
-        return answer.status, await answer.json(content_type=None)
-
-
-JSON = {"Content-Type": "application/json"}
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body", "headers", "code", "reason"),
-    [
-        ("POST", MAPS, b"{", JSON, 400, "BadRequest"),
-        ("POST", MAPS, b"[]", JSON, 400, "BadRequest"),
-        ("POST", MAPS, b"null", JSON, 400, "BadRequest"),
-        ("POST", MAPS, b"a: [", {"Content-Type": "application/yaml"}, 400, "BadRequest"),
-        ("POST", MAPS, b"x", {"Content-Type": "text/csv"}, 415, "UnsupportedMediaType"),
-        ("POST", MAPS, b'{"kind":"Pod","metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
-        ("POST", MAPS, b'{"apiVersion":"v2","metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
-        ("POST", MAPS, b'{"metadata":{"name":"a","namespace":"b"}}', JSON, 400, "BadRequest"),
-        ("POST", MAPS, b'{"metadata":{"name":"a","resourceVersion":"1"}}', JSON, 400, "BadRequest"),
-        ("POST", MAPS, b'{"metadata":{}}', JSON, 422, "Invalid"),
-        ("POST", MAPS, b'{"metadata":{"name":"a","labels":{"k":1}}}', JSON, 400, "BadRequest"),
-        ("POST", MAPS, b"x" * (4 << 20), JSON, 413, "RequestEntityTooLarge"),
-        ("POST", f"{MAPS}?dryRun=Some", b'{"metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
-        ("POST", CONFIG_MAPS.path(), b'{"metadata":{"name":"a"}}', JSON, 400, "BadRequest"),
-        ("PUT", MAPS, b'{"metadata":{"name":"a"}}', JSON, 405, "MethodNotAllowed"),
-        ("PUT", f"{MAPS}/none", b'{"metadata":{"name":"none"}}', JSON, 404, "NotFound"),
-        ("PATCH", f"{MAPS}/none", b"{}", {"Content-Type": "application/merge-patch+json"}, 404, "NotFound"),
-        ("PATCH", f"{MAPS}/none", b"{}", JSON, 415, "UnsupportedMediaType"),
-        ("GET", f"{MAPS}/none/status", b"", {}, 404, "NotFound"),
-        ("GET", f"{PODS.path('default', 'p')}/binding", b"", {}, 405, "MethodNotAllowed"),
-        ("DELETE", f"{PODS.path('default', 'p')}/status", b"", {}, 405, "MethodNotAllowed"),
-        ("GET", "/api/v1/nothing", b"", {}, 404, "NotFound"),
-        ("GET", "/apis/none/v1", b"", {}, 404, "NotFound"),
-        ("GET", f"{MAPS}?labelSelector=a%20b", b"", {}, 400, "BadRequest"),
-        ("GET", f"{MAPS}?fieldSelector=spec.a=b", b"", {}, 400, "BadRequest"),
-        ("GET", f"{MAPS}?limit=x", b"", {}, 400, "BadRequest"),
-        ("GET", f"{MAPS}?continue=x", b"", {}, 410, "Expired"),
-        ("GET", f"{MAPS}?resourceVersion=99999999", b"", {}, 504, "Timeout"),
-        ("GET", f"{MAPS}?watch=1&resourceVersion=x", b"", {}, 400, "BadRequest"),
-        ("GET", f"{MAPS}?watch=1&timeoutSeconds=x", b"", {}, 400, "BadRequest"),
-        ("GET", MAPS, b"", {"Accept": "text/html"}, 406, "NotAcceptable"),
-        ("DELETE", f"{MAPS}/none", b"", {}, 404, "NotFound"),
-        ("DELETE", f"{MAPS}/none", b'{"gracePeriodSeconds":"soon"}', JSON, 400, "BadRequest"),
-        ("OPTIONS", MAPS, b"", {}, 405, "MethodNotAllowed"),
-        ("POST", "/version", b"x", JSON, 405, "MethodNotAllowed"),
-    ],
-)
-def test_refusals_have_kubernetes_form(
-    serve: Any, method: str, path: str, body: bytes, headers: dict[str, str], code: int, reason: str
-) -> None:
-    async def scenario(client: Client) -> None:
-        status, answer = await raw(client, method, path, body, **headers)
-        assert (status, answer["kind"], answer["status"]) == (code, "Status", "Failure")
-        assert (answer["code"], answer["reason"]) == (code, reason)
-
-    serve(scenario)
 
 
 def test_every_watcher_sees_every_change_in_order(serve: Any) -> None:
