@@ -32,7 +32,9 @@ async def ensure(objects: Objects, advertised: Address, port: int) -> None:
         "spec": {"cidrs": list(map(str, objects.addresses.networks))},
         "status": {"conditions": [{**ready, "message": "Kubernetes Service CIDR is ready"}]},
     }
-    await _ensure(objects, SERVICE_CIDRS, "", service_cidr)
+    held = objects.store.latest(SERVICE_CIDRS.qualified, ("", NAME))
+    if held is None or held.decode()["spec"] != service_cidr["spec"]:
+        await _put(objects, SERVICE_CIDRS, "", service_cidr)
     for plural, obj in roles.objects():
         await _ensure(objects, BY_ID[f"{plural}.rbac.authorization.k8s.io"].resource, "", obj)
     service_port = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": port}
@@ -46,6 +48,7 @@ async def ensure(objects: Objects, advertised: Address, port: int) -> None:
     await _put(
         objects,
         ENDPOINTS,
+        "default",
         {
             "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
             "subsets": [{"addresses": [{"ip": str(advertised)}], "ports": [endpoint_port]}],
@@ -54,6 +57,7 @@ async def ensure(objects: Objects, advertised: Address, port: int) -> None:
     await _put(
         objects,
         ENDPOINT_SLICES,
+        "default",
         {
             "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
             "addressType": f"IPv{advertised.version}",
@@ -70,13 +74,13 @@ async def _ensure(objects: Objects, resource: Resource, namespace: str, obj: Obj
         await objects.create(kind, namespace, orjson.loads(orjson.dumps(obj)))
 
 
-async def _put(objects: Objects, resource: Resource, obj: Object) -> None:
-    """The server's own endpoints need no validation: it may be advertised on the loopback address."""
-    kind, key = BY_ID[resource.qualified], ("default", NAME)
+async def _put(objects: Objects, resource: Resource, namespace: str, obj: Object) -> None:
+    """What the flags say, as they say it: the server may be advertised on the loopback address."""
+    kind, key = BY_ID[resource.qualified], (namespace, NAME)
     record = objects.store.latest(kind.id, key)
     old = record.decode() if record else None
     identity = {"kind": resource.kind, "apiVersion": resource.api_version}
-    metadata = obj["metadata"] | {"namespace": "default"}
+    metadata = obj["metadata"] | ({"namespace": namespace} if namespace else {})
     if old:
         kept = {"uid", "creationTimestamp", "resourceVersion", "generation"} & set(old["metadata"])
         metadata |= {name: old["metadata"][name] for name in kept}

@@ -73,6 +73,7 @@ class Settings:
     event_ttl: float = expiry.EVENT_TTL
     most_reads: int = 400
     most_writes: int = 200
+    most_watches: int = 10_000
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
@@ -120,7 +121,7 @@ class Server:
         self.store = Store(SQLiteJournal(settings.db), index, derive=derive)
         self.objects = Objects(self.store, ServiceAddresses(settings.services, settings.node_ports))
         self.kubelets = Kubelets(self.objects, settings.kubelet_certificate, settings.kubelet_key)
-        self.watches = Watches(self.store)
+        self.watches = Watches(self.store, settings.most_watches)
         self.rbac = Rbac(self.store)
         self.verbs = Verbs(self.objects, functools.partial(escalation.check, self.store, self.rbac))
         self.traffic = Traffic({READ_ONLY: settings.most_reads, MUTATING: settings.most_writes})

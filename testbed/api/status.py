@@ -15,6 +15,9 @@ from testbed.model.resources import Resource
 
 Object = dict[str, Any]
 
+RETRY_SECONDS = 1
+"""When a caller who was one too many may come back."""
+
 
 @dataclass(frozen=True)
 class FieldError:
@@ -139,6 +142,11 @@ def bad_request(message: str) -> StatusError:
 
 def expired(message: str) -> StatusError:
     return StatusError(410, "Expired", message)
+
+
+def too_many_requests() -> StatusError:
+    told = "Too many requests, please try again later."
+    return StatusError(429, "TooManyRequests", told, retry_after=RETRY_SECONDS)
 
 
 def too_large() -> StatusError:

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from testbed.api.auth import User
-from testbed.api.status import StatusError
+from testbed.api.status import too_many_requests
 
 READ_ONLY, MUTATING = "readOnly", "mutating"
 _READS = frozenset({"get", "list"})
 BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds."""
-RETRY_SECONDS = 1
 
 Labels = tuple[str, ...]
 _REQUEST = ("verb", "group", "version", "resource", "subresource", "scope")
@@ -41,8 +40,7 @@ class Traffic:
         limit = self._limits.get(kind, 0)
         if limit and self._in_flight[kind] >= limit and "system:masters" not in user.groups:
             self._rejected[kind,] += 1
-            told = "Too many requests, please try again later."
-            raise StatusError(429, "TooManyRequests", told, retry_after=RETRY_SECONDS)
+            raise too_many_requests()
         self._in_flight[kind] += 1
         try:
             yield

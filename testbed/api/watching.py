@@ -15,7 +15,7 @@ from aiohttp import web
 from testbed.api import table, twins
 from testbed.api.calls import Call, Selection, selection
 from testbed.api.registry import Kind
-from testbed.api.status import bad_request, expired
+from testbed.api.status import bad_request, expired, too_many_requests
 from testbed.api.store import Event, Gone, Record, Store
 
 Object = dict[str, Any]
@@ -137,8 +137,9 @@ def _bookmark(kind: Kind, revision: int, *, initial_end: bool = False) -> bytes:
 class Watches:
     """All open watches of a server."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, most: int) -> None:
+        """`most`: how many may be open at a time; 0 is any number."""
+        self.store, self._most = store, most
         self._open: set[Watcher] = set()
         self._closing = False
 
@@ -154,6 +155,8 @@ class Watches:
 
     async def serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Answer a watch until its time is up, the client leaves or the server ends. Raises StatusError."""
+        if self._most and len(self._open) >= self._most:
+            raise too_many_requests()
         watcher = Watcher(call, selection(call), lambda: _cut(request))
         seconds = _timeout(call)
         self._start(watcher, call)

@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kubelet-client-key", type=Path, metavar="FILE", help="its key")
     add("--service-account-key-file", type=Path, metavar="FILE", help="accepted; the signing key has it too")
     add("--service-account-signing-key-file", type=Path, metavar="FILE", help="signs service-account tokens")
+    add("--max-watches", type=int, default=10_000, metavar="N", help="watches open at once; 0: any number")
     add("--max-requests-inflight", type=int, default=400, metavar="N", help="reads at once; 0: any number")
     add("--max-mutating-requests-inflight", type=int, default=200, metavar="N", help="writes at once")
     add("--event-ttl", default="1h", metavar="DURATION", help="how long Events last (default: %(default)s)")
@@ -123,6 +124,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         services=services,
         node_ports=PortRange.parse(args.service_node_port_range),
         most_reads=args.max_requests_inflight,
+        most_watches=args.max_watches,
         most_writes=args.max_mutating_requests_inflight,
         event_ttl=seconds(args.event_ttl),
         tokens=read_tokens(args.token_auth_file) if args.token_auth_file else {},

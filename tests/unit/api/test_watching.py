@@ -12,6 +12,7 @@ from testbed.api.calls import Call, Target, selection
 from testbed.api.lifecycle import DeleteOptions
 from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
+from testbed.api.status import StatusError
 from testbed.api.table import PLAIN, Form
 from testbed.api.watching import MOST_WAITING, Watcher, Watches
 
@@ -86,7 +87,7 @@ def test_another_namespace_is_not_told(opened: Any) -> None:
 def starting(objects: Objects, **query: str) -> list[Any]:
     """The lines that a watch begins with."""
     watch, call = watcher(**query), Call(Target(KIND, "default"), "watch", query, PLAIN)
-    Watches(objects.store)._start(watch, call)
+    Watches(objects.store, 0)._start(watch, call)
     return [json.loads(line) for line in watch.take().splitlines()]
 
 
@@ -153,3 +154,15 @@ def test_a_slow_reader_is_cut_off(size: int, cut: bool) -> None:
     watch = Watcher(call, selection(call), lambda: cuts.append(True))
     watch.add(b"x" * size)
     assert bool(cuts) is watch.closed is cut
+
+
+def test_one_watch_too_many_is_told_to_come_back(opened: Any) -> None:
+    async def main() -> None:
+        async with opened() as objects:
+            watches = Watches(objects.store, 1)
+            watches._open.add(watcher())
+            with pytest.raises(StatusError) as refused:
+                await watches.serve(None, Call(Target(KIND, ""), "watch", {}, PLAIN))  # type: ignore[arg-type]
+            assert (refused.value.code, refused.value.retry_after) == (429, 1)
+
+    asyncio.run(main())
