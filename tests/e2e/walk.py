@@ -47,9 +47,13 @@ class Step:
 
 
 def steps(text: str, mode: str) -> Iterator[Step]:
-    """Those that are done in the proxy mode: a block that names modes is for them alone."""
+    """Those that are done in the proxy mode: a block that names modes is for them alone.
+
+    A block named `once` is the same whatever the mode, and done in the default one.
+    """
     for block in BLOCK.finditer(text):
-        if not block[1].split() or mode in block[1].split():
+        modes = block[1].replace("once", "iptables").split()
+        if not modes or mode in modes:
             yield from _steps(block[2], text[: block.start(2)].count("\n") + 1)
 
 
