@@ -10,7 +10,7 @@ import yaml
 
 from testbed.errors import UsageError
 from testbed.model.duration import seconds
-from testbed.model.families import Network, networks, of_version
+from testbed.model.families import Network, listed, networks, of_version
 from testbed.model.topology import (
     DEFAULT_CLUSTER_CIDRS,
     DEFAULT_NODE_GRACE,
@@ -89,8 +89,8 @@ def resolve(wishes: Mapping[str, Any], modes: tuple[str, ...]) -> ClusterSpec:
 
 def _ranges(pods: Any, services: Any) -> tuple[tuple[Network, ...], tuple[Network, ...]]:
     """The Pod and the Service ranges; if only one is given, the other's default has its families."""
-    cluster = networks(str(pods), "Pod range") if pods else ()
-    service = networks(str(services), "Service range") if services else ()
+    cluster = networks(_joined(pods), "Pod range") if pods else ()
+    service = networks(_joined(services), "Service range") if services else ()
     versions = [each.version for each in cluster or service or DEFAULT_CLUSTER_CIDRS]
     return (
         cluster or tuple(of_version(DEFAULT_CLUSTER_CIDRS, version) for version in versions),
@@ -104,6 +104,11 @@ def _cni_conf(path: str) -> str:
         return ""
     read_conf_list(Path(path))
     return str(Path(path).absolute())
+
+
+def _joined(value: Any) -> str:
+    """A list in YAML is as good as text with commas."""
+    return listed(value) if isinstance(value, list) else str(value)
 
 
 def _nodes(value: Any) -> tuple[NodeWish, ...]:
