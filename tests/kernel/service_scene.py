@@ -99,30 +99,36 @@ def shell(script: str) -> str:
 
 
 def answer(name: str, ready: int) -> None:
-    """Serve TCP and UDP on TARGET for ever: say who answers and which address it sees."""
+    """Serve TCP, UDP and, if the kernel has it, SCTP on TARGET for ever: say who answers and which address it
+    sees."""
     sockets = selectors.DefaultSelector()
-    tcp = socket.create_server(("0.0.0.0", TARGET), backlog=128)
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("0.0.0.0", TARGET))
-    sockets.register(tcp, selectors.EVENT_READ)
     sockets.register(udp, selectors.EVENT_READ)
+    for number in (socket.IPPROTO_TCP, socket.IPPROTO_SCTP):
+        with contextlib.suppress(OSError):
+            listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, number)
+            listening.bind(("0.0.0.0", TARGET))
+            listening.listen(128)
+            sockets.register(listening, selectors.EVENT_READ)
     with socket.socket(fileno=ready) as told:
         told.send(b"1")
     while True:
         for key, _ in sockets.select():
-            if key.fileobj is tcp:
-                peer, address = tcp.accept()
-                with peer:
-                    peer.sendall(f"{name} {address[0]}".encode())
-            else:
+            if key.fileobj is udp:
                 _, address = udp.recvfrom(100)
                 udp.sendto(f"{name} {address[0]}".encode(), address)
+            else:
+                peer, address = key.fileobj.accept()  # type: ignore[union-attr]
+                with peer:
+                    peer.sendall(f"{name} {address[0]}".encode())
 
 
 def ask(ip: str, port: int, protocol: str = "TCP", source_port: int = 0, timeout: float = TIMEOUT) -> str:
     """`NAME SOURCE` from whoever answers, or "refused" or "silence"."""
-    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as sock:
+    kind = socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM
+    number = socket.IPPROTO_SCTP if protocol == "SCTP" else 0
+    with socket.socket(socket.AF_INET, kind, number) as sock:
         sock.settimeout(timeout)
         if source_port:
             sock.bind(("", source_port))

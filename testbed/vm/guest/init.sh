@@ -15,6 +15,9 @@ $B mount -t tmpfs -o mode=755 overlay /overlay
 $B mkdir /overlay/upper /overlay/work
 $B mount -t overlay -o lowerdir=/lower,upperdir=/overlay/upper,workdir=/overlay/work root /new
 
+# ipset and others open these anew for each entry they read or print: over 9p that is a round trip each.
+for file in protocols services nsswitch.conf; do [ -e /new/etc/$file ] && $B touch /new/etc/$file; done
+
 for d in dev proc sys; do $B mkdir -p /new/$d; $B mount --move /$d /new/$d; done
 $B mkdir -p /new/run /new/tmp /new/dev/pts /new/dev/shm /new/var/lib/testbed
 $B mount -t tmpfs -o mode=755 run /new/run

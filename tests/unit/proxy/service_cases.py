@@ -50,6 +50,7 @@ SERVICES = [
         source_ranges=("198.51.100.0/24",),
     ),
     service("two", "10.96.0.19", HERE, THERE, node_port=30019),
+    replace(service("sctp", "10.96.0.21", HERE, THERE, node_port=30021), protocol=Protocol.SCTP),
     replace(service("udp", "10.96.0.20", HERE, THERE, node_port=30020), protocol=Protocol.UDP),
 ]
 SNAPSHOT = Snapshot({(one.name, one.protocol.value): one for one in SERVICES}, (NODE,))

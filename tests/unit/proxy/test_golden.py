@@ -20,7 +20,7 @@ from testbed.proxy.modes.iptables_rules import service_rules
 from testbed.proxy.modes.ipvs import IpvsMode
 from testbed.proxy.modes.nftables import TABLES, Nftables
 from testbed.proxy.modes.userspace import Userspace
-from testbed.proxy.modes.userspace_rules import redirects
+from testbed.proxy.modes.userspace_rules import carried, redirects
 from testbed.proxy.options import ProxyOptions
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,7 +62,7 @@ def userspace(snapshot: Snapshot, options: ProxyOptions) -> str:
     state = Userspace(options).render(snapshot)
     ports = {key: 40000 + number for number, key in enumerate(state.listeners)}
     lines = [f"{' '.join(key[:3])} {ports[key]} -> {listener}" for key, listener in state.listeners.items()]
-    refusals = [service_rules(one, options) for one in snapshot.services.values()]
+    refusals = [service_rules(carried(one), options) for one in snapshot.services.values()]
     return "\n".join(lines) + "\n" + written(redirects(snapshot, ports, refusals, options))
 
 
