@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         for way in ways:
             if way.rules or way.connections:
                 print("\n".join(way.lines()))
-        print(f"{result['result']} {result['answer']}".rstrip())
+        first_line = (str(result["answer"]).splitlines() or [""])[0]
+        print(f"{result['result']}: {first_line}" if first_line else result["result"])
     return int(answer.result is not Result.ANSWERED)
 
 

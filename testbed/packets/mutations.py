@@ -42,7 +42,7 @@ def hunt(
     Raises TestbedError when an agent does not come up with its fault.
     """
     names = {case.name for case in cases}
-    ordered = sorted(cases, key=lambda case: case.count)
+    parts = in_parts(cases)
     for fault in fnmatch.filter(faults.names(mode), chosen):
         cluster.set_proxy(mode, command=command(cluster, fault))
         for node in cluster.spec.nodes:
@@ -54,10 +54,17 @@ def hunt(
         faulty = command(cluster, fault)
         alive = Live(cluster, stage, mode, faulty).verdicts() if live else nothing()
         with closing(alive):
-            verdicts = chain(stage.verdicts(mode, ordered, seconds=HURRY_SECONDS), alive)
+            at_rest = (v for part in parts for v in stage.verdicts(mode, part, seconds=HURRY_SECONDS))
+            verdicts = chain(at_rest, alive)
             failed = (v for v in verdicts if v.verdict != PASSED and (v.case in live or v.case in names))
             first = next(failed, None)
         yield Mutant(mode, fault, first.case if first else "", first.seen if first else "")
+
+
+def in_parts(cases: Sequence[Case]) -> list[list[Case]]:
+    """The cases as they are asked together: those of one question first, as they catch most."""
+    keys = sorted({(case.count > 1, case.family) for case in cases})
+    return [[case for case in cases if (case.count > 1, case.family) == key] for key in keys]
 
 
 def nothing() -> Generator[Verdict, None, None]:

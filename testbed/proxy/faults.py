@@ -1,50 +1,27 @@
 """Deliberate faults of the agent, to see that the correctness matrix catches each of them (mutation testing).
 
 The environment variable TESTBED_FAULT names the one fault that an agent is to have; nobody else sets it.
-A fault is in what a mode is asked to do, and then any mode can have it, or in the rules that iptables mode
-has rendered.
+A fault is in what a mode is asked to do, and then any mode can have it, or in what a mode has rendered
+(`testbed.proxy.faulty_rules`).
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from testbed.errors import UsageError
-from testbed.kernel.ruleset import Wanted
-from testbed.kernel.xtables import Rules
 from testbed.model.service import Refusal, Route, ServicePort, Snapshot
 from testbed.proxy.conntrack import Reconciler
+from testbed.proxy.faulty_rules import RULES
 from testbed.proxy.modes.base import Mode
+from testbed.proxy.modes.userspace import Userspace
 
 VARIABLE = "TESTBED_FAULT"
 
 Change = Callable[[ServicePort], ServicePort]
-
-
-@dataclass(frozen=True)
-class RuleFault:
-    """In the chains of `table` whose names begin with `chain`, what matches `pattern` becomes `put`.
-
-    A rule of which nothing is left is none; a line break makes two of one.
-    """
-
-    table: str
-    chain: str
-    pattern: str
-    put: str = ""
-
-    def apply(self, state: Wanted) -> Wanted:
-        chains = state.tables[self.table]
-        changed = {n: self._rules(r) if n.startswith(self.chain) else r for n, r in chains.items()}
-        return Wanted({**state.tables, self.table: changed}, state.jumps)
-
-    def _rules(self, rules: Rules) -> Rules:
-        lines = (line for rule in rules for line in re.sub(self.pattern, self.put, rule).split("\n"))
-        return tuple(line for line in lines if line)
 
 
 def _each(route: Callable[[Route], Route]) -> Change:
@@ -95,60 +72,22 @@ ASKED: Mapping[str, Change] = {
 FROZEN, UDP_KEPT = "first-state-for-ever", "stale-udp-connections-kept"
 """Faults in time: later changes are not rendered; conntrack is not cleaned up."""
 
-_OFF_CLUSTER = r"^! -s \S+ (.*-j KUBE-MARK-MASQ)$"
-
-RULES: Mapping[str, RuleFault] = {
-    "strangers-not-masqueraded": RuleFault("nat", "KUBE-SVC-", _OFF_CLUSTER),
-    "pods-masqueraded": RuleFault("nat", "KUBE-SVC-", _OFF_CLUSTER, r"\1"),
-    "outside-not-masqueraded": RuleFault("nat", "KUBE-EXT-", r"^.*masquerade traffic.*$"),
-    "no-hairpin": RuleFault("nat", "KUBE-SEP-", r"^-s .* -j KUBE-MARK-MASQ$"),
-    "endpoints-always-masqueraded": RuleFault("nat", "KUBE-SEP-", r"^-s \S+ (.* -j KUBE-MARK-MASQ)$", r"\1"),
-    "nothing-masqueraded": RuleFault("nat", "KUBE-POSTROUTING", r"^.*MASQUERADE.*$"),
-    "mark-kept": RuleFault("nat", "KUBE-POSTROUTING", r"^-j MARK .*$"),
-    "first-too-often": RuleFault(
-        "nat", "KUBE-SVC-", r"--probability 0\.33\d+", "--probability 0.60000000009"
-    ),
-    "second-always": RuleFault("nat", "KUBE-SVC-", r"--probability 0\.50\d+", "--probability 1.00000000000"),
-    "probability-left-out": RuleFault("nat", "KUBE-SVC-", r"-m statistic \S+ \S+ \S+ 0\.33\d+ "),
-    "middle-endpoint-dropped": RuleFault("nat", "KUBE-SVC-", r"^.*--probability 0\.50.*$"),
-    "udp-not-translated": RuleFault("nat", "KUBE-SEP-", r"^-p udp .*$"),
-    "no-refusal-inside": RuleFault("filter", "KUBE-SERVICES", r"^.*-j REJECT.*$"),
-    "no-refusal-outside": RuleFault("filter", "KUBE-EXTERNAL-SERVICES", r"^.*-j REJECT.*$"),
-    "wrong-refusal": RuleFault("filter", "KUBE-SERVICES", "icmp-port-unreachable", "icmp-host-unreachable"),
-    "silent-refusal": RuleFault("filter", "KUBE-", r"-j REJECT --reject-with \S+", "-j DROP"),
-    "no-drop-outside": RuleFault("filter", "KUBE-EXTERNAL-SERVICES", r"^.*-j DROP$"),
-    "no-drop-inside": RuleFault("filter", "KUBE-SERVICES", r"^.*-j DROP$"),
-    "local-goes-everywhere": RuleFault("nat", "KUBE-EXT-", r"-j KUBE-SVL-", "-j KUBE-SVC-"),
-    "local-masqueraded": RuleFault(
-        "nat", "KUBE-EXT-", r"^-j KUBE-SVL-(\S+)$", "-j KUBE-MARK-MASQ\n-j KUBE-SVL-\\1"
-    ),
-    "no-short-cut-for-pods": RuleFault("nat", "KUBE-EXT-", r"^.*pod traffic.*$"),
-    "no-short-cut-for-nodes": RuleFault("nat", "KUBE-EXT-", r"^.*route LOCAL traffic.*$"),
-    "short-cut-not-masqueraded": RuleFault("nat", "KUBE-EXT-", r"^.*masquerade LOCAL traffic.*$"),
-    "everybody-let-in": RuleFault("nat", "KUBE-FW-", r"^-s \S+ "),
-    "nobody-let-in": RuleFault("nat", "KUBE-FW-", r"^-s .*$"),
-    "bystanders-translated": RuleFault("nat", "KUBE-SERVICES", r"^-d \S+ (-p \S+ .*cluster IP)", r"\1"),
-    "node-ports-of-pods": RuleFault("nat", "KUBE-SERVICES", r"-m addrtype --dst-type LOCAL "),
-    "node-ports-unhooked": RuleFault("nat", "KUBE-SERVICES", r"^.*-j KUBE-NODEPORTS$"),
-}
-"""Faults in the rules of iptables mode."""
-
 
 def names(mode: str) -> tuple[str, ...]:
     """The faults that an agent in `mode` can have."""
-    return (*ASKED, FROZEN, UDP_KEPT, *(RULES if mode == "iptables" else ()))
+    return (*ASKED, FROZEN, UDP_KEPT, *RULES.get(mode, ()))
 
 
-def chosen(mode: Mode[Any]) -> Mode[Any]:
-    """`mode`, with the fault that the environment names, if it names one. Raises UsageError."""
-    name = os.environ.get(VARIABLE, "")
-    if not name:
+def chosen(name: str, mode: Mode[Any]) -> Mode[Any]:
+    """`mode` called `name`, with the fault that the environment names, if it names one. Raises UsageError."""
+    fault = os.environ.get(VARIABLE, "")
+    if not fault:
         return mode
-    if name not in names("iptables"):
-        raise UsageError(f"{VARIABLE}={name} is unknown; known are {', '.join(names('iptables'))}")
-    if name == UDP_KEPT:
+    if fault not in names(name):
+        raise UsageError(f"{VARIABLE}={fault} is unknown; known are {', '.join(names(name))}")
+    if fault == UDP_KEPT:
         Reconciler.after_sync = _kept  # type: ignore[method-assign]
-    return Faulty(mode, name)
+    return Faulty(name, mode, fault)
 
 
 def _kept(self: Reconciler, snapshot: Snapshot, *, repair: bool = False) -> None:
@@ -158,16 +97,18 @@ def _kept(self: Reconciler, snapshot: Snapshot, *, repair: bool = False) -> None
 class Faulty(Mode[Any]):
     """A mode with a fault."""
 
-    def __init__(self, mode: Mode[Any], fault: str) -> None:
+    def __init__(self, name: str, mode: Mode[Any], fault: str) -> None:
         super().__init__(mode.options)
         self.title = f"{mode.title} (fault injected: {fault})"
         self.mode = mode
         self.fault = fault
+        self._change = RULES.get(name, {}).get(fault)
         self._first: Snapshot | None = None
 
     def render(self, snapshot: Snapshot) -> Any:
-        if self.fault in RULES:
-            return RULES[self.fault].apply(self.mode.render(snapshot))
+        if self._change:
+            state = self.mode.render(snapshot)
+            return state if isinstance(self.mode, Userspace) else self._change(state)
         if self.fault == FROZEN:
             self._first = self._first or snapshot
             return self.mode.render(self._first)
@@ -179,7 +120,11 @@ class Faulty(Mode[Any]):
         )
 
     def start(self) -> str:
-        return self.mode.start()
+        about = self.mode.start()
+        if self._change and isinstance(self.mode, Userspace):  # its rules are made when ports are known
+            right, change = self.mode._rules.apply, self._change
+            self.mode._rules.apply = lambda wanted, **how: right(change(wanted), **how)  # type: ignore
+        return about
 
     def sync(self, state: Any, *, repair: bool = False) -> int:
         return self.mode.sync(state, repair=repair)

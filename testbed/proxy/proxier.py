@@ -46,7 +46,7 @@ class Proxier:
         self, mode: str, options: ProxyOptions, worker: ThreadPoolExecutor, healthy: Callable[[], bool]
     ) -> None:
         self.tracker, self.metrics = Tracker(options.node, options.family), Metrics(options.family, mode)
-        self.mode = faults.chosen(mode_class(mode)(options))
+        self.mode = faults.chosen(mode, mode_class(mode)(options))
         self.loop = SyncLoop(self.mode, self.tracker, options, self.metrics, worker)
         self.loop.after_sync = self._update_checks
         self._checks = ServiceHealth(healthy)

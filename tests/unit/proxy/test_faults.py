@@ -1,4 +1,4 @@
-"""Each deliberate fault is one: it changes what iptables mode renders. Pure."""
+"""Each deliberate fault is one: it changes what its mode renders. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import pytest
 from service_cases import OPTIONS, SNAPSHOT
 
 from testbed.errors import UsageError
-from testbed.kernel.ruleset import Wanted
 from testbed.model.service import Endpoint, Route, Snapshot
 from testbed.proxy import faults
+from testbed.proxy.faulty_rules import RULES
+from testbed.proxy.modes import NAMES
 from testbed.proxy.modes.iptables import Iptables
+from testbed.proxy.modes.ipvs import IpvsMode
+from testbed.proxy.modes.nftables import Nftables
+from testbed.proxy.modes.userspace import Userspace
+from testbed.proxy.modes.userspace_rules import redirects
 
 
 def whole() -> Snapshot:
@@ -30,24 +35,38 @@ def whole() -> Snapshot:
     return replace(SNAPSHOT, services={**SNAPSHOT.services, (many.name, many.protocol.value): many})
 
 
-@pytest.mark.parametrize("name", [*faults.ASKED, *faults.RULES])
-def test_it_changes_the_rules(name: str) -> None:
-    mode = Iptables(OPTIONS)
-    right: Wanted = mode.render(whole())
-    wrong: Wanted = faults.Faulty(Iptables(OPTIONS), name).render(whole())
-    assert {t: dict(c) for t, c in wrong.tables.items()} != {t: dict(c) for t, c in right.tables.items()}
+RENDERING = {"iptables": Iptables, "nftables": Nftables, "ipvs": IpvsMode}
+EVERY = [(mode, name) for mode in RENDERING for name in (*faults.ASKED, *RULES[mode])]
+
+
+@pytest.mark.parametrize(("mode", "name"), EVERY)
+def test_it_changes_what_is_rendered(mode: str, name: str) -> None:
+    right = RENDERING[mode](OPTIONS).render(whole())
+    assert faults.Faulty(mode, RENDERING[mode](OPTIONS), name).render(whole()) != right
+
+
+@pytest.mark.parametrize("name", RULES["userspace"])
+def test_it_changes_the_rules_of_userspace_mode(name: str) -> None:
+    mode = Userspace(OPTIONS)
+    state = mode.render(whole())
+    ports = {key: 40000 + number for number, key in enumerate(state.listeners)}
+    right = redirects(state.snapshot, ports, state.refusals, OPTIONS)
+    assert RULES["userspace"][name](right) != right
 
 
 def test_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     mode: Any = Iptables(OPTIONS)
     monkeypatch.delenv(faults.VARIABLE, raising=False)
-    assert faults.chosen(mode) is mode
+    assert faults.chosen("iptables", mode) is mode
     monkeypatch.setenv(faults.VARIABLE, "no-hairpin")
-    assert "no-hairpin" in faults.chosen(mode).title
+    assert "no-hairpin" in faults.chosen("iptables", mode).title
     monkeypatch.setenv(faults.VARIABLE, "no-such")
     with pytest.raises(UsageError, match="known are"):
-        faults.chosen(mode)
+        faults.chosen("iptables", mode)
 
 
-def test_faults_of_rules_are_those_of_iptables_mode() -> None:
-    assert not set(faults.names("ipvs")) & set(faults.RULES)
+def test_every_mode_has_faults_of_its_own_and_those_of_all() -> None:
+    for mode in NAMES:
+        assert len(RULES[mode]) >= 10
+        assert set(faults.names(mode)) >= {*faults.ASKED, faults.FROZEN, *RULES[mode]}
+    assert "no-addresses" not in faults.names("iptables")
