@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TypeVar
 
 from testbed.errors import UsageError
@@ -35,6 +36,8 @@ MODES_HELP = (
 )
 
 
+FAILURES = "results/failures"
+FAILURES_HELP = "where packets and rules of a case that fails are kept (default %(default)s)"
 ENV_HELP = "auto (default): here, and at the same time in a VM what this kernel lacks; native; vm"
 
 
@@ -63,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--env", choices=("auto", "native", "vm"), default="auto", help=ENV_HELP)
     parser.add_argument("--repeat", type=_count, default=1, metavar="N", help="so many runs in a row")
+    parser.add_argument("--failures", default=FAILURES, metavar="DIR", help=FAILURES_HELP)
     parser.add_argument("--list", action="store_true", help="print the cases and end")
     parser.add_argument(
         "-o", dest="output", choices=("table", "json"), default="table", help="default: table"
@@ -149,6 +153,7 @@ def command_line(args: argparse.Namespace, columns: Sequence[Column]) -> list[st
     words = [sys.executable, "-m", "testbed.cli.main", "verify"]
     words += ["--modes", ",".join(column.text for column in columns)]
     words += ["--families", args.families, "--cases", args.cases, "--name", args.name, "-o", "json"]
+    words += ["--failures", args.failures]
     words += ["--proxy-command", args.proxy_command] if args.proxy_command else []
     words += ["--mutations", args.mutations] if args.mutations else []
     return [*words, "--verbose"] if args.verbose else words
@@ -159,8 +164,9 @@ def _verdicts(args: argparse.Namespace, columns: Sequence[Column]) -> Report:
     from testbed.packets.columns import version
     from testbed.packets.verification import Plan, verify
 
+    plan = Plan(args.name, tuple(columns), args.proxy_command, failures=Path(args.failures))
     found = []
-    with closing(verify(Plan(args.name, tuple(columns), args.proxy_command), _say)) as verdicts:
+    with closing(verify(plan, _say)) as verdicts:
         for verdict in verdicts:
             found.append(verdict)
             if verdict.verdict != PASSED:

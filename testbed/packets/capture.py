@@ -68,6 +68,12 @@ class Sniffer:
         """What came in since the last time; with `outgoing`, what this namespace sent."""
         return [data for data, direction in self._waiting() if (direction == PACKET_OUTGOING) is outgoing]
 
+    def read_both(self) -> tuple[list[bytes], list[bytes]]:
+        """What came in since the last time; and all that passed, in its order."""
+        waiting = list(self._waiting())
+        coming = [data for data, direction in waiting if direction != PACKET_OUTGOING]
+        return coming, [data for data, _ in waiting]
+
     def drain(self) -> None:
         """Forget what came since the last time."""
         for _ in self._waiting():

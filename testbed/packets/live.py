@@ -132,6 +132,8 @@ class Live:
         if self.command and seen == LIVE_DEVIATIONS_OF_OTHERS.get(name, ("", ""))[0]:
             due, reason = LIVE_DEVIATIONS_OF_OTHERS[name]
         good = PASSED if seen == due else FAILED
+        if good is FAILED and self.stage.keep:
+            self.stage.keep(self.mode, name, {})
         due += f" ({self.mode}: {reason})" if reason else ""
         protocol = name.rpartition("/")[2].upper()
         return Verdict(self.mode, live_name(name, version), "any", protocol, family(version), due, seen, good)

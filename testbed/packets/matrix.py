@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import islice, product
 from pathlib import Path
@@ -34,7 +34,7 @@ from testbed.packets.distribution import evenness
 from testbed.packets.observation import Observation, faults, in_words, observe, seen_in_words
 from testbed.packets.patience import until
 from testbed.packets.probe import Question, ask_from, questions
-from testbed.packets.sorting import NOTHING, Leaks, Sorted, batched
+from testbed.packets.sorting import NOTHING, Leaks, Sorted, about, batched
 from testbed.packets.verdict import FAILED, PASSED, Verdict
 
 MARK = 0x4000
@@ -83,11 +83,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question, what was seen of it, and what is wrong with that, in words."""
+    """A question, what was seen of it, and what is wrong with that, in words.
+
+    `packets`: if something is, what was captured of it, by place.
+    """
 
     question: Question
     seen: Observation
     wrong: list[str]
+    packets: Mapping[str, list[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,16 @@ class Asked:
     choice_only: bool = False
 
 
+Keep = Callable[[str, str, Mapping[str, Sequence[bytes]]], object]
+"""Takes mode, case and packets by place."""
+
+
 class Stage:
     """The scene with a sniffer in each namespace, as a context manager.
 
     `places`: the Pods and machines that the cases name. Their kernels must not hold back ICMP errors
-    (net.ipv4.icmp_ratelimit): a refusal that was kept back looks like silence.
+    (net.ipv4.icmp_ratelimit): a refusal that was kept back looks like silence. `keep` is called for a case
+    that failed.
     """
 
     def __init__(self, world: World, places: Mapping[str, Place]) -> None:
@@ -121,6 +130,7 @@ class Stage:
         self._open = ExitStack()
         self._sniffers: dict[str, Sniffer] = {}
         self._leaks: dict[str, Sniffer] = {}
+        self.keep: Keep | None = None
 
     def __enter__(self) -> Stage:
         ports = sorted({TARGET_PORT, DEAF_PORT, SERVICE_PORT, *NODE_PORTS.values()})
@@ -172,7 +182,9 @@ class Stage:
         answers = ask_from([(self.places[one.actor].netns, one.question) for one in asked])
         pods = SERVERS.keys() & self.places.keys()
         names = {CLIENT, *pods, *(one.actor for one in asked)} & self.places.keys()
-        captured = {name: Sorted(self._sniffers[name].read()) for name in names}
+        read = {name: self._sniffers[name].read_both() for name in names}
+        captured = {name: Sorted(coming) for name, (coming, _) in read.items()}
+        passed = {name: every for name, (_, every) in read.items()}
         gateway = captured.get(CLIENT, NOTHING)
         seen = []
         for one, answer in zip(asked, answers, strict=True):
@@ -188,7 +200,13 @@ class Stage:
         leaks = Leaks({name: sniffer.read(outgoing=True) for name, sniffer in self._leaks.items()}, used)
         for one, observed, own in zip(asked, seen, used, strict=True):
             wrong = faults(one.expected, observed, one.flow, one.question, not one.flow.sender.host)
-            yield Exchange(one.question, observed, wrong + leaks.of(own))
+            wrong += leaks.of(own)
+            port, token = one.question.source_port, one.question.token
+            if wrong and self.keep:
+                passed |= {n: s.read_both()[1] for n, s in self._sniffers.items() if n not in passed}
+            kept = passed if wrong and self.keep else {}
+            packets = {name: about(every, port, token) for name, every in kept.items()}
+            yield Exchange(one.question, observed, wrong, packets)
 
     def verdicts(
         self, mode: str, cases: Sequence[Case], *, seconds: float = ANSWER_SECONDS
@@ -219,6 +237,8 @@ class Stage:
             due = f"{', '.join(names)} equally often (chi-square, p >= {ERROR_RATE:g})"
             seen, good = _spread(names, exchanges)
         due += f" ({mode}: {reason})" if reason else ""
+        if not good and self.keep:
+            self.keep(mode, case.name, next((one.packets for one in exchanges if one.wrong), {}))
         return Verdict.of(mode, case, due, seen, PASSED if good else FAILED)
 
     def settle(self, mode: str, seconds: float = SETTLE_SECONDS) -> list[str]:

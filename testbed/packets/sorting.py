@@ -76,6 +76,11 @@ class Sorted:
 NOTHING = Sorted(())
 
 
+def about(packets: Iterable[bytes], port: int, token: bytes) -> list[bytes]:
+    """Those with the port or the token, as they were captured."""
+    return [data for data in packets if token in data or port in ports(data)]
+
+
 class Leaks:
     """Packets that left with the masquerade mark, by the machine that they left.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from pathlib import Path
 
 from testbed.errors import TestbedError
 from testbed.kernel import sysctl
@@ -24,6 +25,7 @@ from testbed.model.oracle import ZONE, Sender, World
 from testbed.model.topology import LOAD_BALANCERS
 from testbed.packets import leftovers, scene
 from testbed.packets.columns import Column, own_variant
+from testbed.packets.evidence import Evidence
 from testbed.packets.live import Live
 from testbed.packets.matrix import ANSWER_SECONDS, BRIDGE, HURRY_SECONDS, Place, Stage
 from testbed.packets.mutants import Mutant
@@ -45,13 +47,14 @@ Progress = Callable[[str], None]
 class Plan:
     """What is to be verified. `command`: the proxy to check in place of the agent, as for `set_proxy`.
 
-    `faults`: a pattern of names, for `mutate`.
+    `faults`: a pattern of names, for `mutate`. `failures`: where to keep what tells of a failed case.
     """
 
     name: str
     columns: tuple[Column, ...]
     command: str = ""
     faults: str = "*"
+    failures: Path | None = None
 
 
 def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
@@ -60,6 +63,15 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
     Raises UsageError or TestbedError when the cluster or the scene does not come up.
     """
     with _staged(plan, progress) as (cluster, stage):
+        if plan.failures:
+            evidence = Evidence(plan.failures, cluster)
+
+            def keep(mode: str, case: str, packets: Mapping[str, Sequence[bytes]]) -> None:
+                kept = evidence.keep(mode, case, packets)
+                if kept:
+                    progress(f"packets and rules of what failed: {kept}")
+
+            stage.keep = keep
         for former, column in zip((None, *plan.columns), plan.columns, strict=False):
             progress(f"{column.name}: {len(column.cases) + len(column.live)} cases")
             yield from _in_column(cluster, stage, former, column, plan, progress)

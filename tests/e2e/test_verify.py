@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.utils import rdpcap
 
 from testbed.lab import state
 from testbed.model.cases import CASES, LIVE_CASES
@@ -50,10 +51,15 @@ def test_ipvs_runs_too_in_a_vm_where_the_kernel_has_none() -> None:
     assert (code, report["modes"]["ipvs"]["passed"]) == (0, len(CASES) + len(LIVE_CASES))
 
 
-def test_a_proxy_that_does_nothing_fails() -> None:
+@pytest.mark.feature("D10")
+def test_a_proxy_that_does_nothing_fails(tmp_path: Path) -> None:
     words = ["--modes", "iptables", "--cases", "*/near/same-node-pod/tcp", "--name", "e2e-idle"]
+    words += ["--failures", str(tmp_path)]
     code, report = verify(*words, "--proxy-command", "sleep infinity")
     assert code == 1
+    kept = tmp_path / "iptables" / "cluster-ip_near_same-node-pod_tcp"
+    assert rdpcap(str(kept / "caller.pcap")), "what it sent is kept"
+    assert rdpcap(str(kept / "client.pcap")), "that it came to the client, where all goes that nobody has"
     verdicts = {case["case"]: case["verdict"] for case in report["cases"]}
     assert verdicts["cluster-ip/near/same-node-pod/tcp"] == "failed"
     assert verdicts["pod/near/same-node-pod/tcp"] == "passed"
@@ -87,11 +93,14 @@ SPREAD = (("all", "tcp"), ("all-local", "udp"))
 
 
 @pytest.mark.feature("D5")
-def test_a_proxy_brought_along_is_judged_by_the_same_cases() -> None:
+def test_a_proxy_brought_along_is_judged_by_the_same_cases(tmp_path: Path) -> None:
     """The agent, told to masquerade everything, is caught where a Pod's address must stay, and only there."""
     command = f"{AGENT} --cluster-cidr 10.244.0.0/16 --masquerade-all"
-    code, report = verify("--modes", "iptables", "--name", "e2e-own", "--proxy-command", command)
+    words = ["--modes", "iptables", "--name", "e2e-own", "--failures", str(tmp_path)]
+    code, report = verify(*words, "--proxy-command", command)
     assert code == 1
+    kept = tmp_path / "iptables" / "cluster-ip_near_same-node-pod_tcp"
+    assert "KUBE-SEP-" in (kept / "node01.iptables.txt").read_text(), "the rules of that moment are kept"
     caught = {case["case"] for case in report["cases"] if case["verdict"] == "failed"}
     expected = {f"cluster-ip/{way}/{p}" for way in SHOWING_SOURCE for p in ("tcp", "udp")}
     spread = {f"cluster-ip/{name}/pod/spread/{p}" for name, p in SPREAD}
