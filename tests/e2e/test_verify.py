@@ -77,35 +77,20 @@ def test_faults_are_caught_and_one_that_no_case_looks_at_is_not() -> None:
 FLAGS = "--kubeconfig {kubeconfig} --proxy-mode {mode} --hostname-override {node}"
 AGENT = " ".join([*VERIFY[:-1], "kube-proxy", FLAGS])
 
-SHOWING_SOURCE = (
-    "near/same-node-pod",
-    "far/other-node-pod",
-    "far-local/other-node-pod",
-    "near-inside/same-node-pod",
-    "closed/same-node-pod",
-    "published/same-node-pod",
-    "ending/same-node-pod",
-    "ending/other-node-pod",
-    "half-ending/pod",
-)
-
-SPREAD = (("all", "tcp"), ("all-local", "udp"))
-
 
 @pytest.mark.feature("D5")
 def test_a_proxy_brought_along_is_judged_by_the_same_cases(tmp_path: Path) -> None:
     """The agent, told to masquerade everything, is caught where a Pod's address must stay, and only there."""
     command = f"{AGENT} --cluster-cidr 10.244.0.0/16 --masquerade-all"
-    words = ["--modes", "iptables", "--name", "e2e-own", "--failures", str(tmp_path)]
-    code, report = verify(*words, "--proxy-command", command)
+    words = ["--modes", "iptables", "--families", "IPv4", "--cases", "*/same-node-pod/*", "--name", "e2e-own"]
+    code, report = verify(*words, "--failures", str(tmp_path), "--proxy-command", command)
     assert code == 1
+    caught = {case["case"] for case in report["cases"] if case["verdict"] == "failed"}
+    inside = [case for case in report["cases"] if case["case"].startswith("cluster-ip/")]
+    assert caught == {case["case"] for case in inside if case["expected"] != "TCP reset"}
+    assert len(caught) > 10
     kept = tmp_path / "iptables" / "cluster-ip_near_same-node-pod_tcp"
     assert "KUBE-SEP-" in (kept / "node01.iptables.txt").read_text(), "the rules of that moment are kept"
-    caught = {case["case"] for case in report["cases"] if case["verdict"] == "failed"}
-    expected = {f"cluster-ip/{way}/{p}" for way in SHOWING_SOURCE for p in ("tcp", "udp")}
-    spread = {f"cluster-ip/{name}/pod/spread/{p}" for name, p in SPREAD}
-    live = {f"live/{step}/{p}" for step in ("moved", "refilled") for p in ("tcp", "udp")}
-    assert caught == expected | spread | live
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
