@@ -38,17 +38,11 @@ class Ingress:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until nginx ends. Raises TestbedError."""
+        """Follow the API for ever."""
         for informer in self.informers.values():
             await informer.synced.wait()
             informer.subscribe(lambda old, new: self._changed.set())
         self._changed.set()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow())
-            code = await self._nginx.ended()
-            raise TestbedError(f"nginx ended with code {code}")
-
-    async def _follow(self) -> None:
         while True:
             await self._changed.wait()
             await asyncio.sleep(GATHER)
@@ -121,3 +115,4 @@ async def run(kubeconfig: str, directory: Path, service: str) -> None:
             for informer in ingress.informers.values():
                 group.create_task(informer.run())
             group.create_task(ingress.run())
+            raise TestbedError(f"nginx ended with code {await nginx.ended()}")
