@@ -52,6 +52,7 @@ VERBS: dict[str, Verb] = {
     "kubelet": Verb("kubelet", "component: the node agent", "kubelet"),
     "kube-proxy": Verb("kube_proxy", "component: the service proxy agent", "kube-proxy"),
     "echo": Verb("echo", "component: the built-in echo server, image testbed/echo", "echo"),
+    "agnhost": Verb("agnhost", "component: the program of image agnhost, for network tests", "agnhost"),
     "dns": Verb("dns", "component: the cluster DNS, image testbed/dns", "kube-dns"),
     "ingress": Verb("ingress", "component: the ingress controller, image testbed/ingress", "ingress-nginx"),
     "cni": Verb("cni", "component: the bridge CNI plugin, called by the CNI specification"),

@@ -80,6 +80,14 @@ def _kube_proxy(container: Object, _: Path) -> Program:
     return Program(("kube-proxy",), unit="kube-proxy")
 
 
+def _agnhost(container: Object, _: Path) -> Program:
+    return Program(("testbed", "agnhost", *(str(word) for word in container.get("args") or ("pause",))))
+
+
+def _pause(_: Object, __: Path) -> Program:
+    return Program(("testbed", "agnhost", "pause"))
+
+
 def _curl(container: Object, _: Path) -> Program:
     return Program(("curl", *(str(word) for word in container.get("args") or ())))
 
@@ -107,6 +115,8 @@ IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
     ("nginx", _nginx),
     ("nginx-*", _nginx),
     ("*nginxhttps", _nginx),
+    ("*agnhost*", _agnhost),
+    ("pause", _pause),
     ("busybox", _busybox),
     ("alpine", _busybox),
     ("curlimages/curl", _curl),
@@ -134,6 +144,8 @@ def resolve(container: Object, directory: Path, mapped: Sequence[tuple[str, str]
     image = str(container.get("image") or "")
     if container.get("command"):
         words = [str(word) for word in (*container["command"], *(container.get("args") or ()))]
+        if words[0] in ("/agnhost", "agnhost"):
+            words[:1] = ["testbed", "agnhost"]
         return Program(tuple(words), _flagged(words[2:]) if words[:2] == ["testbed", "echo"] else ())
     for glob, path in mapped:
         if fnmatchcase(image, glob) or fnmatchcase(plain_name(image), glob):
