@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from testbed.bench import plots, tables
-from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES, count_of
+from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES, RULES_MEMORY, count_of
 from testbed.bench.plan import OTHER_NODE
 from testbed.bench.record import Results, Run
 from testbed.bench.summary import ENVIRONMENTS, Summary, summarise
@@ -228,22 +228,23 @@ def figures(summed: Sequence[Summary]) -> dict[str, Any]:
     }
 
 
+PICTURED = (FIRST_PACKET.name, KEEP_ALIVE.name, RULES_MEMORY.name)
+"""The measures of the picture, the first two of them that a run has."""
+
+
 def svg(summed: Sequence[Summary]) -> str:
-    """One picture by itself, for a README: the two main measures against Services, a row an environment."""
+    """One picture by itself, for a README: the main measures against Services, a row an environment."""
     step_x, step_y = plots.WIDTH + 10, plots.HEIGHT + 62
     drawings: list[str] = []
     for row, summary in enumerate(summed):
-        shown = [measure for measure in (FIRST_PACKET.name, KEEP_ALIVE.name) if measure in summary.rows]
+        shown = [measure for measure in PICTURED if measure in summary.rows][:2]
         for column, measure in enumerate(shown):
+            rows = plots.slices(summary, measure)[0][1]
             drawings.append(
                 element(
                     "g",
                     text(MEASURES[measure].title + ", median", plots.LEFT, 22, "strong"),
-                    element(
-                        "g",
-                        *plots.growth_parts(summary, measure, plots.slices(summary, measure)[0][1]),
-                        transform="translate(0,32)",
-                    ),
+                    element("g", *plots.growth_parts(summary, measure, rows), transform="translate(0,32)"),
                     transform=f"translate({column * step_x},{row * step_y})",
                 )
             )
@@ -253,7 +254,7 @@ def svg(summed: Sequence[Summary]) -> str:
     return element(
         "svg",
         element("style", style),
-        title("Median latency of proxy modes against the number of Services"),
+        title("Proxy modes against the number of Services"),
         element("rect", width=width, height=height, rx=10, class_="paper"),
         *drawings,
         xmlns="http://www.w3.org/2000/svg",

@@ -8,14 +8,18 @@ from testbed.bench.svg import element, text, title
 
 WIDTH = 480
 ROW = 58
-LEFT_BOX, BRIDGE, RIGHT_BOX = 8, 258, 316
+LEFT_BOX, NODE, BRIDGE, RIGHT_BOX = 8, 240, 272, 316
 HOW = {
     DIRECT: "no proxy",
     "iptables": "DNAT, list of rules",
+    "iptables-legacy": "DNAT, list of rules",
+    "iptables-nft": "DNAT, list of rules",
     "ipvs": "IPVS, hash table",
     "nftables": "DNAT, verdict map",
     "userspace": "proxy process",
+    "userspace-haproxy": "HAProxy",
 }
+OWN = "your own command"
 
 
 def picture(run: Run) -> str:
@@ -26,7 +30,7 @@ def picture(run: Run) -> str:
     for number, mode in enumerate(run.modes):
         y = number * ROW + 4.0
         parts.append(_node(mode, y))
-        parts.append(element("line", x1=LEFT_BOX + 212, x2=BRIDGE, y1=y + 23, y2=y + 23, class_="wire"))
+        parts.append(element("line", x1=LEFT_BOX + NODE, x2=BRIDGE, y1=y + 23, y2=y + 23, class_="wire"))
     parts.append(
         element("rect", x=BRIDGE, y=4, width=12, height=ROW * len(run.modes) - 12, rx=4, class_="bridge")
     )
@@ -55,10 +59,10 @@ def picture(run: Run) -> str:
 def _node(mode: str, y: float) -> str:
     return element(
         "g",
-        title(f"node {mode}: client Pod, {HOW.get(mode, mode)}"),
-        element("rect", x=LEFT_BOX, y=y, width=212, height=46, rx=8, class_="box"),
+        title(f"node {mode}: client Pod, {HOW.get(mode, OWN)}"),
+        element("rect", x=LEFT_BOX, y=y, width=NODE, height=46, rx=8, class_="box"),
         element("rect", x=LEFT_BOX + 8, y=y + 12, width=74, height=22, rx=5, class_="pod"),
         text("Pod client", LEFT_BOX + 45, y + 27, "small", "middle"),
         text(mode, LEFT_BOX + 90, y + 20, f"strong c-{mode}"),
-        text(HOW.get(mode, ""), LEFT_BOX + 90, y + 36, "small"),
+        text(HOW.get(mode, OWN), LEFT_BOX + 90, y + 36, "small"),
     )

@@ -29,6 +29,9 @@ from typing import Any
 
 from testbed.errors import TestbedError, UsageError
 
+NOTHING_SELECTED = 5
+"""How pytest ends when no test was selected."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -114,6 +117,10 @@ def _pytest(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             pytest.wait()  # it was interrupted too, keeps what it has and takes its cluster down
             raise
+    if code == NOTHING_SELECTED:
+        from testbed.bench.collect import KNOWN
+
+        raise UsageError(f"-k {args.measure!r} selects nothing; measures are {', '.join(KNOWN)}")
     if code:
         raise TestbedError(f"the benchmarks failed (pytest ended with {code}); what went wrong is said above")
     return 0
@@ -149,9 +156,8 @@ def _count(args: argparse.Namespace) -> int:
 
     for option in ("proxy", "endpoints", "paths", "measure"):
         if getattr(args, option):
-            raise UsageError(
-                f"--clock instructions has no cluster: leave --{option} out, or use --clock wall"
-            )
+            flag = "-k" if option == "measure" else f"--{option}"
+            raise UsageError(f"--clock instructions has no cluster: leave {flag} out, or use --clock wall")
     if args.env == "native":
         raise UsageError("--clock instructions counts in a VM: leave --env out, or use --clock wall")
     modes = counted.parse_modes(args.modes) if args.modes else counted.MODES

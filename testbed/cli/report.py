@@ -1,7 +1,7 @@
 """Turn results into a page and Markdown again, or compare two runs of the same environment.
 
 testbed report results/latest                     writes report.html and report.md beside results.json
-testbed report results/latest --svg latency.svg   writes the picture of the README
+testbed report results/latest --svg latency.svg   writes a picture, as those of the README
 testbed report results/monday results/tuesday     prints what changed, and whether it is more than noise
 """
 
