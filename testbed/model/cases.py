@@ -283,10 +283,12 @@ CASES = tuple(filter(_fits, (replace(row, family=family(version)) for version in
 """Every row in both families."""
 
 _LIVE = (
+    "health-check/tcp",
     "affinity/held/tcp",
     "affinity/held/udp",
     "moved/tcp",
     "moved/udp",
+    "kept/removal/tcp",
     "emptied/tcp",
     "emptied/udp",
     "refilled/tcp",

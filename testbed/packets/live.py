@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import time
@@ -29,8 +30,10 @@ from testbed.model.offers import (
     HOMES,
     MOVING,
     NEAR,
+    NEAR_LOCAL,
     NODE_PORTS,
     NONE,
+    OFFERS,
     PROTOCOLS,
     SECOND,
     SERVICE_PORT,
@@ -39,7 +42,7 @@ from testbed.model.offers import (
 )
 from testbed.model.oracle import Flow, Sender
 from testbed.packets import scene
-from testbed.packets.matrix import HURRY_SECONDS, Asked, Exchange, Stage
+from testbed.packets.matrix import HURRY_SECONDS, SETTLE_SECONDS, Asked, Exchange, Stage
 from testbed.packets.patience import patience, until
 from testbed.packets.probe import Question
 from testbed.packets.sockets import inside
@@ -77,6 +80,7 @@ class Live:
         self._stack = ExitStack()
         self.families = stage.world.spec.families
         self._kept: dict[int, list[Kept]] = {}
+        self._leaving: dict[int, list[Kept]] = {}
         self._visited: dict[int, list[str]] = {}
         self._since = 0.0
 
@@ -86,8 +90,9 @@ class Live:
     def begin(self) -> None:
         """Open the connections that are to live through all, and be visited by clients to be forgotten."""
         for version in self.families:
-            kept = (Kept(self.stage, case) for case in _rows(NEAR, "TCP", version))
-            self._kept[version] = [self._stack.enter_context(one) for one in kept]
+            for service, connections in ((NEAR, self._kept), (MOVING, self._leaving)):
+                kept = (Kept(self.stage, case) for case in _rows(service, "TCP", version))
+                connections[version] = [self._stack.enter_context(one) for one in kept]
         self._visited = {version: self._visits(version) for version in self.families}
         self._since = time.monotonic()
 
@@ -97,16 +102,24 @@ class Live:
             self._stack.callback(self._restore)
             if not self._kept:
                 self.begin()
+            yield from self._checked()
             yield from self._held()
             yield from self._moves()
             yield from self._off()
-            yield from self._still("kept/syncs/tcp")
+            yield from self._still("kept/syncs/tcp", self._kept)
             yield from self._restart()
             yield from self._forgotten()
 
-    def _still(self, name: str) -> Iterator[Verdict]:
-        """The connections that were opened first."""
-        for version, kept in self._kept.items():
+    def _checked(self) -> Iterator[Verdict]:
+        """What healthCheckNodePort tells a load balancer: which node has an endpoint."""
+        for version in self.families:
+            statuses = [health(self.stage, node, version) for node in (FIRST, SECOND)]
+            told = " and ".join(map(str, statuses))
+            yield self._verdict("health-check/tcp", version, told, "200 and 503")
+
+    def _still(self, name: str, connections: dict[int, list[Kept]]) -> Iterator[Verdict]:
+        """Connections that were opened long ago."""
+        for version, kept in connections.items():
             yield self._verdict(name, version, _words(kept), "every one answered")
 
     def _restart(self) -> Iterator[Verdict]:
@@ -114,9 +127,9 @@ class Live:
         self.cluster.set_proxy(self.mode, command=self.command)
         self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, FAR)
         for version in self.families:
-            wrong = self._settled("TCP", version, {})
+            wrong = self._settled("TCP", version, {}, SETTLE_SECONDS)
             yield self._verdict("restarted/tcp", version, "; ".join(wrong) or "as due", "as due")
-        yield from self._still("kept/restart/tcp")
+        yield from self._still("kept/restart/tcp", self._kept)
 
     def _forgotten(self) -> Iterator[Verdict]:
         memory = BRIEF_SECONDS + LINGER_SECONDS.get(self.mode, 0.0)
@@ -195,9 +208,13 @@ class Live:
                     seen = seen if self._settled(protocol, version, ports) else "as before"
                 yield self._verdict(case, version, seen, "as due")
             self.stage.world = after
+            if name == STEPS[0][0]:  # whoever has a connection keeps it, though its endpoint is none any more
+                yield from self._still("kept/removal/tcp", self._leaving)
 
-    def _settled(self, protocol: str, version: int, ports: dict[Case, int]) -> list[str]:
-        """What is wrong with MOVING after the time that a change may take."""
+    def _settled(
+        self, protocol: str, version: int, ports: dict[Case, int], seconds: float = CHANGE_SECONDS
+    ) -> list[str]:
+        """What is wrong with MOVING after `seconds`, the time that a change may take."""
         wrong: list[str] = []
 
         def right() -> bool:
@@ -205,7 +222,7 @@ class Live:
             wrong[:] = [word for one in self.stage.answers(asked) for word in one.wrong]
             return not wrong
 
-        until(right, CHANGE_SECONDS)
+        until(right, seconds)
         return wrong
 
     def _asked(self, case: Case, ports: dict[Case, int]) -> Asked:
@@ -222,6 +239,24 @@ class Live:
     def _restore(self) -> None:
         scene.set_affinity(self.cluster.kubeconfig, STICKY, "ClientIP")
         self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, NEAR)
+
+
+def health(stage: Stage, node: str, version: int) -> int:
+    """The HTTP status that the client gets at the health check port of NEAR_LOCAL; 0: nobody listens."""
+    address, port = (
+        stage.places[node].sender_of(version).address,
+        OFFERS[NEAR_LOCAL].spec["healthCheckNodePort"],
+    )
+    connection = http.client.HTTPConnection(str(address), port, timeout=patience(4.0))
+    try:
+        with inside(stage.places[CLIENT].netns):
+            connection.connect()
+        connection.request("GET", "/")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
 
 
 def _backend(one: Exchange) -> str:
