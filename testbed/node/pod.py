@@ -19,7 +19,7 @@ from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
 from testbed.node.launch import Node, begin, fill_volumes, furnish, last_words
 from testbed.node.process import Status
-from testbed.node.references import MissingReference
+from testbed.node.restarts import back_off, plan_restart, reason_of
 from testbed.node.sandbox import Attached
 from testbed.node.status import (
     Container,
@@ -28,27 +28,17 @@ from testbed.node.status import (
     is_over,
     pod_status,
     same_conditions,
-    will_restart,
 )
 from testbed.node.volumes import MountError, is_filled
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
-FIRST_BACKOFF, LONGEST_BACKOFF, FORGIVEN_AFTER = 10.0, 300.0, 600.0
-"""Seconds, as the kubelet's: the first restart is at once, then 10 s, 20 s, … 300 s."""
 STATUS_PATIENCE = 0.3
 """Seconds that the first status waits for the containers to come up, which saves a write in most cases."""
 RETRY, LONGEST_SETUP_WAIT = 1.0, 8.0
 REFRESH = 20.0
 """Seconds between looks whether the contents of mounted Secrets and ConfigMaps have changed."""
-
-REASONS = (
-    (ImageError, "CreateContainerError"),
-    (MissingReference, "CreateContainerConfigError"),
-    (MountError, "CreateContainerConfigError"),
-)
-"""Why a container that could not be started waits, in the kubelet's words."""
 
 
 class PodWorker:
@@ -161,7 +151,7 @@ class PodWorker:
         fresh = []
         for each in self._turn():
             if each.process is not None and not each.running and each.restart_at is None:
-                await self._plan_restart(each)
+                await plan_restart(self.node, self.pod, each)
             due = each.restart_at is not None and _now() >= each.restart_at
             if not self._ending() and (due or (each.process is None and each.restart_at is None)):
                 await self._start(each)
@@ -208,27 +198,6 @@ class PodWorker:
         self._retry_at = _now() + min(RETRY * 2**self._setup_failures, LONGEST_SETUP_WAIT)
         await self.node.events.warn(self.pod, reason, message)
 
-    async def _plan_restart(self, each: Container) -> None:
-        assert each.process
-        if not will_restart(self.pod, each):
-            return
-        ran = (each.process.finished or each.process.started) - each.process.started
-        forgiven = ran > FORGIVEN_AFTER or bool(
-            each.program and each.program.unit
-        )  # a unit's init sees to it
-        self._back_off(each, "CrashLoopBackOff", 0 if forgiven else each.attempt)
-        if each.attempt and not forgiven:
-            message = (
-                f"Back-off restarting failed container {each.name} in pod {self.pod['metadata']['name']}"
-            )
-            await self.node.events.warn(self.pod, "BackOff", message)
-
-    def _back_off(self, each: Container, reason: str, failures: int, why: str = "") -> None:
-        delay = 0.0 if not failures else min(FIRST_BACKOFF * 2 ** (failures - 1), LONGEST_BACKOFF)
-        text = f"back-off {delay:.0f}s restarting failed container={each.name}"
-        each.waiting = (reason, why or text)
-        each.restart_at = _now() + delay
-
     def _resolve(self, each: Container) -> Any:
         return resolve(each.spec, self.node.sandboxes.directory(self.uid), self.node.images)
 
@@ -240,11 +209,10 @@ class PodWorker:
             each.program = self._resolve(each)
             status = await begin(self.node, self.pod, each, self._attached, attempt)
         except ApiError as error:
-            self._back_off(each, "ContainerCreating", 1, str(error))
+            back_off(each, "ContainerCreating", 1, str(error))
             return
         except (TestbedError, OSError) as error:
-            reason = next((word for kind, word in REASONS if isinstance(error, kind)), "RunContainerError")
-            self._back_off(each, reason, 1, str(error))
+            back_off(each, reason_of(error), 1, str(error))
             await self.node.events.warn(self.pod, "Failed", f"Error: container {each.name}: {error}")
             return
         if restart and each.process:
@@ -254,6 +222,7 @@ class PodWorker:
             each.previous = each.process
         each.process, each.attempt, each.restart_at = self._early.pop(status.id, status), attempt, None
         self._say("started %s, pid %d: %s", each.name, status.pid, " ".join(each.program.argv))
+        self.node.events.note(self.pod, "Started", f"Started container {each.name}")
         if each.program.notice:
             await self.node.events.normal(self.pod, "StandIn", each.program.notice)
 
@@ -310,6 +279,9 @@ class PodWorker:
     async def _end(self) -> None:
         for each in self.containers:
             self._unwatch(each)
+        for each in self.containers:
+            if each.running:
+                self.node.events.note(self.pod, "Killing", f"Stopping container {each.name}")
         await self._ending_of().stop(self.containers, 0 if self._gone else grace_of(self.pod))
         while not await clean(self.node, self.pod, not self._gone):
             await asyncio.sleep(RETRY)
