@@ -23,6 +23,8 @@ NODES, REPLICAS, ONE_BY_ONE = 10, 1000, 20
 SCALED_WITHIN, MEMORY, READY_WITHIN = 20.0, 3072.0, 150.0
 """s for all Pods; MiB of the whole cluster; ms from a Pod's creation until it is Ready (median)."""
 PATIENCE = 400.0
+AT_ONCE = 32
+"""Pods that are asked at the same time."""
 
 DEPLOYMENT = {
     "apiVersion": "apps/v1",
@@ -80,9 +82,11 @@ def memory(kubectl: live.Kubectl) -> float:
 def unreachable(addresses: list[str]) -> list[str]:
     """Those that do not answer; runs on a node."""
 
+    turns = asyncio.Semaphore(AT_ONCE)
+
     async def ask(address: str) -> str:
         try:
-            async with asyncio.timeout(20):
+            async with turns, asyncio.timeout(20):
                 reader, writer = await asyncio.open_connection(address, 8080)
                 writer.write(b"hello\n")
                 seen = json.loads(await reader.readline())["address"]
