@@ -89,7 +89,7 @@ async def _build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], ob
                     f"the scene is not complete after {patience(READY_SECONDS):g} s: {missing}; "
                     "the logs of kubelet and controller manager tell why"
                 )
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(patience(POLL))
         for name in (name for name, offer in OFFERS.items() if offer.proxied):
             ips = [str(external_address(name, FIRST, version)) for version in spec.families]
             status = {"status": {"loadBalancer": {"ingress": [{"ip": ip, "ipMode": "Proxy"} for ip in ips]}}}
@@ -130,7 +130,7 @@ async def _led(kubeconfig: Path, spec: ClusterSpec, name: str, backend: str) -> 
                 raise TestbedError(
                     f"Service {name} does not get its endpoints; see the controller manager's log"
                 )
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(patience(POLL))
 
 
 def _endpoints(world: World, name: str) -> list[Any]:

@@ -28,7 +28,7 @@ spec:
           curl -sS --cacert ca.crt -H "Authorization: Bearer $(cat token)" \\
             https://kubernetes.default.svc/api/v1/namespaces/default/pods | grep -o 'serviceaccount:[a-z:]*'
           echo user $(id -u) $(id -g); touch /x || echo read-only
-          head -c 2M /dev/zero > /memory/x; stat -c %s /memory/x; echo $CPU $MEMORY
+          head -c 2097152 /dev/zero > /memory/x; stat -c %s /memory/x; echo $CPU $MEMORY
           echo these were my last words > /dev/termination-log; exit 3
       securityContext: {runAsUser: 1000, runAsGroup: 1001, readOnlyRootFilesystem: true}
       resources: {limits: {cpu: 250m, memory: 64Mi}}

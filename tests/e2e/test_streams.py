@@ -79,7 +79,7 @@ def test_output_errors_and_code_come_back_apart(cluster: Cluster) -> None:
 def test_a_command_is_inside_its_container(cluster: Cluster) -> None:
     code, out, _ = inside(
         cluster,
-        "hostname; pwd; echo $COLOR; tr '\\0' ' ' </proc/1/cmdline; echo; hostname -I | cut -d ' ' -f 1",
+        "hostname; pwd; echo $COLOR; tr '\\0' ' ' </proc/1/cmdline; echo; hostname -i",
     )
     ip = json.loads(kubectl(cluster, "get", "pod", "box", "-o", "json").stdout)["status"]["podIP"]
     assert (code, out.decode().split("\n")) == (

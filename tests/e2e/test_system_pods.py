@@ -87,8 +87,8 @@ def test_switching_the_mode_is_seen_in_the_same_logs(kubectl: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("kube-apiserver.yaml", "- --service-cluster-ip-range=10.96.0.0/12"),
-        ("kube-controller-manager.yaml", "- --cluster-cidr=10.244.0.0/16"),
+        ("kube-apiserver.yaml", "- --service-cluster-ip-range=10.96.0.0/12,fd00:10:96::/112"),
+        ("kube-controller-manager.yaml", "- --cluster-cidr=10.244.0.0/16,fd00:10:244::/56"),
     ],
 )
 @pytest.mark.feature("A22")
