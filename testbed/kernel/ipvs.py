@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyroute2.netlink.generic.ipvs import (
@@ -44,7 +44,7 @@ _CTRL_FAMILY_ID, _CTRL_FAMILY_NAME = 1, 2
 # attributes: of a message, of a service, of a server (linux/ip_vs.h)
 _SERVICE, _SERVER, _TCP_TIMEOUT, _TCPFIN_TIMEOUT, _UDP_TIMEOUT = 1, 2, 4, 5, 6
 _FAMILY, _PROTOCOL, _ADDRESS, _PORT, _SCHEDULER, _FLAGS, _TIMEOUT, _NETMASK = 1, 2, 3, 4, 6, 7, 8, 9
-_SERVER_ADDRESS, _SERVER_PORT, _ACTIVE, _INACTIVE = 1, 2, 7, 8
+_SERVER_ADDRESS, _SERVER_PORT, _FORWARD, _WEIGHT, _ACTIVE, _INACTIVE = 1, 2, 3, 4, 7, 8
 SCHEDULER_FLAGS = {"sh": 0x08, "mh": 0x18}
 """0x08: a client whose server has weight 0 gets another, not a refusal. 0x10: mh hashes the port too, as
 kube-proxy has it."""
@@ -92,16 +92,21 @@ class Ipvs:
         return int(struct.unpack("=H", dict(attributes(answer[4:]))[_CTRL_FAMILY_ID])[0])
 
     def read(self) -> Table:
-        """Every virtual server with its real servers."""
-        table = parse(TABLE.read_text())
-        if any(server.persistence for server in table.values()):  # the file tells it in the kernel's ticks
-            for front, seconds in self._persistence():
-                if front in table:
-                    table[front] = replace(table[front], persistence=seconds)
+        """Every virtual server with its real servers.
+
+        The file has all in one go, but where other namespaces have servers too it skips some at the end of
+        each page: its place is counted among everybody's (ip_vs_info_seq_next, ip_vs_info_array). Netlink
+        has them.
+        """
+        told = parse(TABLE.read_text())
+        table: Table = {}
+        for front, scheduler, seconds in list(self._fronts()):  # a socket has one dump under way
+            servers = told[front].servers if front in told else self._weights(front)
+            table[front] = VirtualServer(scheduler, seconds, servers)
         return table
 
-    def _persistence(self) -> Iterator[tuple[Front, int]]:
-        """Each front and how long a client stays with its server, in seconds."""
+    def _fronts(self) -> Iterator[tuple[Front, str, int]]:
+        """Each front, its scheduler, and how long a client stays with its server, in seconds."""
         names = {number: name for name, number in PROTOCOLS.items()}
         for answer in self._netlink.dump(self._family, struct.pack("=BBH", IPVS_CMD_GET_SERVICE, 1, 0)):
             about = dict(attributes(dict(attributes(answer[4:]))[_SERVICE]))
@@ -112,7 +117,26 @@ class Ipvs:
                 (flags,) = struct.unpack_from("=I", about[_FLAGS])
                 (seconds,) = struct.unpack("=I", about[_TIMEOUT])
                 front = (protocol, socket.inet_ntop(family, raw), port)
-                yield front, seconds if flags & PERSISTENT else 0
+                yield front, about[_SCHEDULER].rstrip(b"\0").decode(), seconds if flags & PERSISTENT else 0
+
+    def _reals(self, front: Front) -> Iterator[tuple[Address, dict[int, int]]]:
+        """Each real server of a front, and the numbers that the kernel tells of it."""
+        version6 = ":" in front[1]
+        head = struct.pack("=BBH", IPVS_CMD_GET_DEST, 1, 0)
+        for answer in self._netlink.dump(self._family, head + _service(front, None)):
+            about = dict(attributes(dict(attributes(answer[4:]))[_SERVER]))
+            raw = about[_SERVER_ADDRESS][: 16 if version6 else 4]
+            ip = socket.inet_ntop(socket.AF_INET6 if version6 else socket.AF_INET, raw)
+            (port,) = struct.unpack("!H", about[_SERVER_PORT])
+            numbers = (_FORWARD, _WEIGHT, _ACTIVE, _INACTIVE)
+            yield (ip, port), {kind: struct.unpack("=I", about[kind])[0] for kind in numbers}
+
+    def _weights(self, front: Front) -> dict[Address, int]:
+        """Another forwarding method is another server; weight -1 has it set right."""
+        return {
+            real: numbers[_WEIGHT] if numbers[_FORWARD] == MASQUERADE else -1
+            for real, numbers in self._reals(front)
+        }
 
     def change(self, have: Mapping[Front, VirtualServer], want: Mapping[Front, VirtualServer]) -> int:
         """Turn `have` into `want`; returns the number of messages. Raises TestbedError at a failure.
@@ -158,16 +182,7 @@ class Ipvs:
 
     def connections(self, front: Front) -> dict[Address, int]:
         """How many connections each real server of a front has, ended ones that are remembered included."""
-        counts = {}
-        head = struct.pack("=BBH", IPVS_CMD_GET_DEST, 1, 0)
-        for answer in self._netlink.dump(self._family, head + _service(front, None)):
-            about = dict(attributes(dict(attributes(answer[4:]))[_SERVER]))
-            version6 = ":" in front[1]
-            raw = about[_SERVER_ADDRESS][: 16 if version6 else 4]
-            ip = socket.inet_ntop(socket.AF_INET6 if version6 else socket.AF_INET, raw)
-            (port,) = struct.unpack("!H", about[_SERVER_PORT])
-            counts[(ip, port)] = sum(struct.unpack("=I", about[kind])[0] for kind in (_ACTIVE, _INACTIVE))
-        return counts
+        return {real: numbers[_ACTIVE] + numbers[_INACTIVE] for real, numbers in self._reals(front)}
 
     def flush(self) -> None:
         """Remove every virtual server."""

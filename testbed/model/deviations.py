@@ -77,8 +77,13 @@ def _own_source(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
 
 
 def _no_way_back(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
-    lost = _from_the_node_itself(world, flow) and flow.to != flow.sender.address
-    return Outcome(Fate.SILENCE) if lost else None
+    if not _from_the_node_itself(world, flow) or flow.to == flow.sender.address:
+        return None
+    # The backend's node has that address too. IPv4 drops what comes from an own address, IPv6 lets it pass: a
+    # datagram arrives (of TCP, the handshake never ends), and its answer stays on the backend's node.
+    passes = flow.to.version == 6 and flow.protocol == "UDP"
+    arriving = (replace(d, source=flow.to, port_kept=True) for d in outcome.deliveries if passes)
+    return Outcome(Fate.SILENCE, tuple(arriving))
 
 
 def _refused_at_once(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:

@@ -119,3 +119,20 @@ def test_a_server_that_is_no_host_does_not_stop_the_others(node: Worker) -> None
     front = ("TCP", "10.96.0.7", 80)
     odd = VirtualServer("rr", 0, {("255.255.255.255", 80): 1, **REALS})
     assert node.call(step, {front: odd}) == {front: VirtualServer("rr", 0, REALS)}
+
+
+@pytest.mark.feature("A17", "B9")
+def test_nothing_is_missed_where_another_namespace_has_servers_too(node: Worker) -> None:
+    """The kernel's file skips some then, once it is longer than a page."""
+    reals = ({("10.244.1.2", 8080): 1}, {("fd00:10:244:1::2", 8080): 2})
+    ips = [(f"10.96.1.{number}", f"fd00:10:96::{number}") for number in range(1, 100)]
+    want = {
+        ("TCP", ip, 80): VirtualServer("rr", 0, real)
+        for pair in ips
+        for ip, real in zip(pair, reals, strict=True)
+    }
+    with scratch() as path, Worker(path) as other:
+        assert other.call(step, want) == want
+        assert node.call(step, want) == want
+        assert node.call(step, {}) == {}
+        assert other.call(step, want) == want
