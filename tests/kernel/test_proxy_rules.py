@@ -55,8 +55,8 @@ def every_kind() -> Snapshot:
             32000 + number if outside else 0,
             Route(ends),
             Route(tuple(e for e in ends if e.local), Refusal.DROP if ends else Refusal.REJECT),
-            inside,
-            outside,
+            internal_local=inside,
+            external_local=outside,
         )
         services[(one.name, one.protocol.value)] = one
     return Snapshot(services, ("172.30.0.11",))
