@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from walk import Step, Words, steps
 
+from testbed.packets.patience import patience
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 MODES = ("iptables", "nftables", "userspace")
@@ -46,7 +48,7 @@ class Shell:
         assert self._process.stdin
         self._process.stdin.write(f"{command}\necho; echo {END}\n")
         self._process.stdin.flush()
-        printed, deadline = "", time.monotonic() + LONGEST
+        printed, deadline = "", time.monotonic() + patience(LONGEST)
         while not printed.endswith(f"\n{END}\n"):
             try:
                 printed += self._lines.get(timeout=max(0.0, deadline - time.monotonic()))

@@ -30,6 +30,8 @@ PORT, NODE_PORT, TARGET = 80, 30080, 8080
 OPTIONS = ProxyOptions(node="node01", cluster_cidr="10.244.0.0/16")
 TIMEOUT = 1.0
 """Seconds after which silence counts as silence."""
+SCTP_TIMEOUT = 10.0
+"""SCTP repeats its first packet after 3 s (net.sctp.rto_initial), and nobody here expects its silence."""
 
 
 def service(*pods: str, protocol: Protocol = Protocol.TCP, **fields: object) -> ServicePort:
@@ -129,7 +131,7 @@ def ask(ip: str, port: int, protocol: str = "TCP", source_port: int = 0, timeout
     kind = socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM
     number = socket.IPPROTO_SCTP if protocol == "SCTP" else 0
     with socket.socket(socket.AF_INET, kind, number) as sock:
-        sock.settimeout(timeout)
+        sock.settimeout(SCTP_TIMEOUT if protocol == "SCTP" else timeout)
         if source_port:
             sock.bind(("", source_port))
         try:
