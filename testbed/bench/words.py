@@ -29,7 +29,7 @@ COUNTED = (
 TOLD = (FIRST_PACKET, KEEP_ALIVE, NEW_CONNECTIONS, PROGRAMMING, SYNC_FULL)
 """The measures that have a sentence each."""
 
-MOST_CHANGES = 6
+MOST_TOLD = 6
 FAR_OUT = 0.02
 """Share of samples far out from which on a cell is named."""
 
@@ -112,6 +112,12 @@ def _where(measure: str, row: Row) -> str:
     return f"{row.mode} ({MEASURES[measure].title}, {count_of(row.services)})"
 
 
+def _shortened(found: list[str], between: str) -> str:
+    """The first of `found`, and how many more there are."""
+    more = len(found) - MOST_TOLD
+    return between.join(found[:MOST_TOLD] + [f"and {more} more"] * (more > 0))
+
+
 def _changes(summary: Summary) -> str:
     """Cells whose level changed while they were sampled: the machine, or something that a round stirs up."""
     found = [
@@ -124,11 +130,7 @@ def _changes(summary: Summary) -> str:
     ]
     if not found:
         return ""
-    more = f"; and {len(found) - MOST_CHANGES} more" if len(found) > MOST_CHANGES else ""
-    return (
-        "The level changed while sampling (Pettitt's test, p < 0.001): "
-        f"{'; '.join(found[:MOST_CHANGES])}{more}."
-    )
+    return f"The level changed while sampling (Pettitt's test, p < 0.001): {_shortened(found, '; ')}."
 
 
 def _far_out(summary: Summary) -> str:
@@ -141,11 +143,8 @@ def _far_out(summary: Summary) -> str:
     ]
     if not found:
         return ""
-    more = f", and {len(found) - MOST_CHANGES} more" if len(found) > MOST_CHANGES else ""
-    return (
-        "Samples more than three interquartile ranges out, all of them in the figures: "
-        f"{', '.join(found[:MOST_CHANGES])}{more}."
-    )
+    told = _shortened(found, ", ")
+    return f"Samples more than three interquartile ranges out, all of them in the figures: {told}."
 
 
 def _lost(summary: Summary) -> str:
