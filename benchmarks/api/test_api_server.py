@@ -100,6 +100,9 @@ def test_a_hundred_watchers_of_five_hundred_changes_a_second(
     assert seen["seen"] == RATE * SECONDS
     recorded(seen["ages"][:: max(1, len(seen["ages"]) // 10_000)])
     promise("server's CPU for it", (server.cpu - before) / SECONDS, 1, "s per second")
+    pace = RATE * SECONDS / (SECONDS + seen["late"])
+    promise("the writer's own pace", pace, 0.95 * RATE, "changes/s", wall=True)
+    promise("median from write to delivery", percentile(seen["ages"], 0.5) / 1000, 100, "ms", wall=True)
     promise("p99 from write to delivery", percentile(seen["ages"], 0.99) / 1000, 100, "ms", wall=True)
 
 

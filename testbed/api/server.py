@@ -230,7 +230,7 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             raise no_such_path() if path.startswith("/api") else method_not_allowed()
         if path == "/metrics":
-            text = self.traffic.text(self.watches.count(), self.store.count())
+            text = self.traffic.text(self.watches.open, self.store.count())
             return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
         own = f"{self.settings.advertise}:{self.settings.port}"
         return paths.answer(path, request.headers.get("Accept", ""), own)

@@ -13,19 +13,26 @@ from testbed.api.lifecycle import DeleteOptions
 from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
 from testbed.api.status import StatusError
+from testbed.api.store import Event, Gone
 from testbed.api.table import PLAIN, Form
-from testbed.api.watching import MOST_WAITING, Watcher, Watches
+from testbed.api.watching import MOST_WAITING, Audience, View, Watches, send
 
 KIND = BY_ID["configmaps"]
 
 
-def watcher(form: Form = PLAIN, namespace: str = "default", **query: str) -> Watcher:
-    call = Call(Target(KIND, namespace), "watch", query, form)
-    return Watcher(call, selection(call), lambda: None)
+class Told:
+    """What a watch is told."""
+
+    def __init__(self, form: Form = PLAIN, namespace: str = "default", **query: str) -> None:
+        self.call = Call(Target(KIND, namespace), "watch", query, form)
+        self.view, self.lines = View(self.call, selection(self.call)), list[bytes]()
+
+    def offer(self, event: Event) -> None:
+        self.lines += [line] if (line := self.view.told(event)) else []
 
 
-def told(watch: Watcher) -> list[tuple[str, str, dict[str, str]]]:
-    events = [json.loads(line) for line in watch.take().splitlines()]
+def told(watch: Told) -> list[tuple[str, str, dict[str, str]]]:
+    events = [json.loads(line) for line in watch.lines]
     return [
         (each["type"], each["object"]["metadata"]["name"], each["object"].get("data", {})) for each in events
     ]
@@ -47,9 +54,9 @@ def test_an_object_that_ceases_to_match_is_deleted_for_this_watch(opened: Any) -
     async def main() -> None:
         async with opened() as objects:
             every, some, one = (
-                watcher(),
-                watcher(labelSelector="app=w"),
-                watcher(fieldSelector="metadata.name=b"),
+                Told(),
+                Told(labelSelector="app=w"),
+                Told(fieldSelector="metadata.name=b"),
             )
             for each in (every, some, one):
                 objects.store.listen(KIND.id, each)
@@ -75,7 +82,7 @@ def test_an_object_that_ceases_to_match_is_deleted_for_this_watch(opened: Any) -
 def test_another_namespace_is_not_told(opened: Any) -> None:
     async def main() -> None:
         async with opened() as objects:
-            here, there = watcher(), watcher(namespace="other")
+            here, there = Told(), Told(namespace="other")
             for each in (here, there):
                 objects.store.listen(KIND.id, each)
             await put(objects, "a", "1")
@@ -86,9 +93,10 @@ def test_another_namespace_is_not_told(opened: Any) -> None:
 
 def starting(objects: Objects, **query: str) -> list[Any]:
     """The lines that a watch begins with."""
-    watch, call = watcher(**query), Call(Target(KIND, "default"), "watch", query, PLAIN)
-    Watches(objects.store, 0)._start(watch, call)
-    return [json.loads(line) for line in watch.take().splitlines()]
+    watch, watches = Told(**query), Watches(objects.store, 0)
+    first, revision = watches.beginning(watch.view, watch.call)
+    lines = b"".join(first) + watches._since(watch.view, revision)
+    return [json.loads(line) for line in lines.splitlines()]
 
 
 @pytest.mark.feature("C2", "C6")
@@ -127,9 +135,8 @@ def test_a_revision_that_is_compacted_or_never_was_is_gone(opened: Any) -> None:
             for value in range(100):
                 await put(objects, "a", str(value + 1))
             for revision in (first, objects.store.revision + 1):
-                (error,) = starting(objects, resourceVersion=str(revision))
-                assert error["type"] == "ERROR"
-                assert (error["object"]["code"], error["object"]["reason"]) == (410, "Expired")
+                with pytest.raises(Gone):
+                    starting(objects, resourceVersion=str(revision))
 
     asyncio.run(main())
 
@@ -137,30 +144,72 @@ def test_a_revision_that_is_compacted_or_never_was_is_gone(opened: Any) -> None:
 def test_a_table_watch_tells_rows(opened: Any) -> None:
     async def main() -> None:
         async with opened() as objects:
-            watch = watcher(Form("Table", "meta.k8s.io", "v1"))
+            watch = Told(Form("Table", "meta.k8s.io", "v1"))
             objects.store.listen(KIND.id, watch)
             await put(objects, "a", "1")
-            (event,) = (json.loads(line) for line in watch.take().splitlines())
+            (event,) = (json.loads(line) for line in watch.lines)
             assert event["object"]["kind"] == "Table"
             assert event["object"]["rows"][0]["cells"][:2] == ["a", 1]
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("size", "cut"), [(MOST_WAITING // 2, False), (MOST_WAITING + 1, True)])
-def test_a_slow_reader_is_cut_off(size: int, cut: bool) -> None:
-    cuts = []
-    call = Call(Target(KIND, "default"), "watch", {}, PLAIN)
-    watch = Watcher(call, selection(call), lambda: cuts.append(True))
-    watch.add(b"x" * size)
-    assert bool(cuts) is watch.closed is cut
+class Connection(asyncio.WriteTransport):
+    """A reader who takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames, self.aborted = list[bytes](), False
+
+    def write(self, data: Any) -> None:
+        self.frames.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.frames))
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_one_who_does_not_read_is_cut_off() -> None:
+    slow = Connection()
+    send(slow, b"x" * (MOST_WAITING // 2))
+    assert not slow.aborted
+    send(slow, b"x" * (MOST_WAITING // 2 + 1))
+    assert slow.aborted
+    send(slow, b"x")
+    assert len(slow.frames) == 2
+
+
+def test_events_share_a_write_and_nobody_gets_what_was_before_him(opened: Any) -> None:
+    async def main() -> None:
+        async with opened() as objects:
+            audience = Audience(Told().view, lambda: 30.0)
+            objects.store.listen(KIND.id, audience)
+            early, late = Connection(), Connection()
+            audience.join(early)
+            await put(objects, "first", "")
+            await asyncio.sleep(0.01)  # the first write waits for nothing
+            for name in "ab":
+                await put(objects, name, "1")
+            assert len(early.frames) == 1
+            audience.join(late)
+            await put(objects, "c", "1")
+            audience.flush()
+            assert [frame.count(b"ADDED") for frame in early.frames] == [1, 2, 1]
+            assert late.frames == early.frames[2:]
+
+    asyncio.run(main())
 
 
 def test_one_watch_too_many_is_told_to_come_back(opened: Any) -> None:
     async def main() -> None:
         async with opened() as objects:
             watches = Watches(objects.store, 1)
-            watches._open.add(watcher())
+            watches.open["pods"] = 1
             with pytest.raises(StatusError) as refused:
                 await watches.serve(None, Call(Target(KIND, ""), "watch", {}, PLAIN))  # type: ignore[arg-type]
             assert (refused.value.code, refused.value.retry_after) == (429, 1)
