@@ -9,16 +9,13 @@ import signal
 import socket
 import ssl
 import time
-from asyncio import AbstractEventLoop
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
 
 from testbed.api import bootstrap, escalation, expiry, fields, nodes, paths, podlog, streams
 from testbed.api.auth import Authenticator, User
@@ -30,13 +27,14 @@ from testbed.api.rbac import Attributes, Rbac
 from testbed.api.registry import derive, index
 from testbed.api.reviews import Reviews
 from testbed.api.service_addresses import ServiceAddresses
-from testbed.api.status import StatusError, internal, method_not_allowed, no_such_path, too_large
+from testbed.api.status import StatusError, bad_request, internal, method_not_allowed, no_such_path, too_large
 from testbed.api.store import Store
 from testbed.api.table import negotiate
 from testbed.api.tokens import Tokens
 from testbed.api.traffic import MUTATING, READ_ONLY, Traffic
 from testbed.api.verbs import Verbs
 from testbed.api.watching import Watches
+from testbed.api.wire import HttpServer, json, refusal
 from testbed.errors import UsageError
 from testbed.model.families import Address, Network
 from testbed.model.resources import PODS
@@ -44,8 +42,6 @@ from testbed.model.topology import API_PORT, DEFAULT_SERVICE_CIDRS, PortRange
 
 log = logging.getLogger(__name__)
 
-LARGEST_BODY = 3 * 1024 * 1024
-"""Bytes, as kube-apiserver's limit of a request body."""
 BACKLOG = 1024
 MOST_WARNINGS = 20
 DEFAULT_NODE_PORTS = PortRange()
@@ -135,10 +131,7 @@ class Server:
             loop.add_signal_handler(number, stop.set)
         self.store.start()
         await bootstrap.ensure(self.objects, self.settings.advertise, self.settings.port)
-        server = web.Server(
-            self._answer, request_factory=_request_factory(loop), handler_cancellation=True, access_log=None
-        )
-        runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
+        runner = web.ServerRunner(HttpServer(self._answer), shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         for each in self.sockets:
             await web.SockSite(runner, each, ssl_context=self.tls, backlog=BACKLOG).start()
@@ -157,14 +150,16 @@ class Server:
         try:
             return await self._handle(request)
         except StatusError as error:
-            return _refusal(error)
+            return refusal(error)
         except web.HTTPRequestEntityTooLarge:
-            return _refusal(too_large())
+            return refusal(too_large())
+        except web.RequestPayloadError as error:
+            return refusal(bad_request(f"the body of the request is malformed: {error}"))
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:
             log.exception("%s %s", request.method, request.path)
-            return _refusal(internal(f"{type(error).__name__}: {error}"))
+            return refusal(internal(f"{type(error).__name__}: {error}"))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         headers, url = request.headers, request.rel_url
@@ -211,14 +206,14 @@ class Server:
             answer = self.reviews.answer(
                 user, kind.kind, target.namespace, fields.check(call, call.document())
             )
-            return _json(201, orjson.dumps(answer))
+            return json(201, orjson.dumps(answer))
         if verb == "create" and target.subresource == "token":
             account = self.objects.find(target.kind, target.key).decode()
-            return _json(201, orjson.dumps(self.tokens.issue(account, fields.check(call, call.document()))))
+            return json(201, orjson.dumps(self.tokens.issue(account, fields.check(call, call.document()))))
         if verb == "watch":
             return await self.watches.serve(request, call)
         code, data = await self.verbs.handle(call)
-        response = _json(code, data)
+        response = json(code, data)
         for text in call.warnings[:MOST_WARNINGS]:
             told = text.encode("ascii", "replace").decode().replace('"', '\\"')
             response.headers.add("Warning", f'299 - "{told}"')
@@ -234,28 +229,3 @@ class Server:
             return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
         own = f"{self.settings.advertise}:{self.settings.port}"
         return paths.answer(path, request.headers.get("Accept", ""), own)
-
-
-def _json(code: int, data: bytes) -> web.Response:
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
-    return web.Response(body=data, status=code, headers=headers)
-
-
-def _refusal(error: StatusError) -> web.Response:
-    response = _json(error.code, orjson.dumps(error.status))
-    if error.retry_after:
-        response.headers["Retry-After"] = str(error.retry_after)
-    if error.code == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _request_factory(loop: AbstractEventLoop) -> Any:
-    """Requests with our own limit of the body's size."""
-
-    def make(
-        message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: Any
-    ) -> web.BaseRequest:
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
-
-    return make

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from testbed.api.wire import LONGEST_HEADER, LONGEST_URL
 from testbed.client import Client
 from testbed.model import resources
 from testbed.model.resources import CONFIG_MAPS, PODS
@@ -102,6 +104,48 @@ def test_refusals_have_kubernetes_form(serve: Any, raw: Any) -> None:
             seen = (status, refusal["kind"], refusal.get("status"), refusal.get("reason"))
             if seen != (code, "Status", "Failure", reason) or (code != 200 and refusal["code"] != code):
                 wrong.append((method, path, body[:50], seen))
+        assert wrong == []
+
+    serve(scenario)
+
+
+def head(line: str, *headers: str) -> bytes:
+    return "\r\n".join([line, "Host: x", *headers, "", ""]).encode()
+
+
+LIST, POST = f"GET {MAPS} HTTP/1.1", f"POST {MAPS} HTTP/1.1"
+CHUNKED = head(POST, "Content-Type: application/json", "Transfer-Encoding: chunked")
+
+# Bytes of a request; code and reason of the answer.
+BYTES: tuple[tuple[bytes, int, str | None], ...] = (
+    (head(f"GET {MAPS}?labelSelector={'a' * LONGEST_URL} HTTP/1.1"), 414, None),
+    (head(LIST, f"User-Agent: {'a' * 2 * LONGEST_HEADER}"), 431, None),
+    (head(LIST, *(f"X-{number}: a" for number in range(200))), 431, None),
+    (head(f"GET {MAPS} HTTP/1.1x"), 400, "BadRequest"),
+    (b"\0\1\2\3\r\n\r\n", 400, "BadRequest"),
+    (CHUNKED + b"no length\r\n{}\r\n", 400, "BadRequest"),
+    (head(POST, "Content-Length: 7", "Content-Encoding: gzip") + b"no gzip", 400, "BadRequest"),
+    (head(POST, "Content-Length: some"), 400, "BadRequest"),
+    (head(f"GET {MAPS}?watch=1 HTTP/1.0"), 400, "BadRequest"),
+)
+
+
+def test_bytes_that_are_no_request_are_refused_in_kubernetes_form_too(serve: Any) -> None:
+    async def scenario(client: Client) -> None:
+        host, _, port = client.access.server.removeprefix("https://").partition(":")
+        wrong = []
+        for sent, code, reason in BYTES:
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=client.access.tls)
+            writer.write(sent)
+            async with asyncio.timeout(30):
+                line = await reader.readline()
+                headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(headers.partition("content-length:")[2].split()[0])
+                answer = json.loads(await reader.readexactly(length))
+            seen = (int(line.split()[1]), answer["kind"], answer.get("code"), answer.get("reason"))
+            if seen != (code, "Status", code, reason):
+                wrong.append((sent[:80], seen, str(answer)[:200]))
+            writer.close()
         assert wrong == []
 
     serve(scenario)
