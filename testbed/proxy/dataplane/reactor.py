@@ -20,6 +20,8 @@ class Reactor:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
         self._ticks: list[Callable[[float], None]] = []
+        self._removed: set[int] = set()
+        """In this round of events: what is still told of them concerns sockets that are closed."""
         self.running = True
 
     def add(self, fd: int, mask: int, callback: Callback) -> None:
@@ -38,6 +40,7 @@ class Reactor:
         """Before the descriptor is closed: its number may be given out again at once."""
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._removed.add(fd)
 
     def every_tick(self, callback: Callable[[float], None]) -> None:
         """Call with the monotonic time every TICK seconds."""
@@ -46,10 +49,10 @@ class Reactor:
     def run(self) -> None:
         next_tick = time.monotonic() + TICK
         while self.running:
+            self._removed.clear()
             for fd, mask in self._epoll.poll(max(0.0, next_tick - time.monotonic())):
-                callback = self._callbacks.get(fd)
-                if callback is not None:  # an earlier callback of this round may have removed it
-                    callback(mask)
+                if fd not in self._removed:  # if it is another's now, epoll tells of that in the next round
+                    self._callbacks[fd](mask)
             now = time.monotonic()
             if now >= next_tick:
                 for tick in self._ticks:
