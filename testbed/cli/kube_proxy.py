@@ -147,12 +147,13 @@ def _cidr(flag: str, text: str) -> str:
 
 def _cleanup() -> int:
     from testbed.model.families import VERSIONS
-    from testbed.proxy.modes.chains import remove_rules
+    from testbed.proxy.modes.chains import remove_rules, remove_rules_of_the_other_variant
     from testbed.proxy.proxier import lacks
 
     for family in VERSIONS:
         if not lacks(family):
             remove_rules(family)
+        remove_rules_of_the_other_variant(family)
     for name in NAMES:
         mode_class(name).cleanup()
     return 0

@@ -33,10 +33,13 @@ class XtablesError(TestbedError):
 
 
 class Xtables:
-    """The iptables of PATH in the current network namespace, for one IP family."""
+    """The iptables of PATH in the current network namespace, for one IP family.
 
-    def __init__(self, family: int = 4) -> None:
-        self.command = "iptables" if family == 4 else "ip6tables"
+    `variant`: "nft" or "legacy" for that one, whichever PATH has. Raises XtablesError where there is none.
+    """
+
+    def __init__(self, family: int = 4, variant: str = "") -> None:
+        self.command = ("iptables" if family == 4 else "ip6tables") + f"-{variant}" * bool(variant)
         version = self._run([self.command, "--version"])
         self.is_nft = "nf_tables" in version
         self.version = version.strip()

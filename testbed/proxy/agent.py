@@ -18,6 +18,7 @@ from testbed.model.resources import ENDPOINT_SLICES, NODES, SERVICES
 from testbed.proxy.health import HealthServer
 from testbed.proxy.metrics import Metrics
 from testbed.proxy.modes import NAMES, mode_class
+from testbed.proxy.modes.chains import remove_rules_of_the_other_variant
 from testbed.proxy.options import ProxyOptions
 from testbed.proxy.proxier import Proxier, lacks
 
@@ -95,7 +96,10 @@ class Agent:
 
 
 def clean_up_others(mode: str) -> None:
-    """Remove what other modes left behind besides rules; those went with the first sync of this one."""
+    """Remove what other modes left behind besides rules, and rules in the tables of the other iptables; those
+    in the same tables went with the first sync of this one."""
+    for family in VERSIONS:
+        remove_rules_of_the_other_variant(family)
     for name in NAMES:
         if name != mode:
             with contextlib.suppress(TestbedError):

@@ -70,13 +70,21 @@ class Callers:
     open: list[tuple[str, socket.socket]]
 
     @classmethod
-    def call(cls, ip: str, port: int, times: int = 1, source: str = "", source_ports: int = 0) -> list[str]:
+    def call(
+        cls,
+        ip: str,
+        port: int,
+        times: int = 1,
+        source: str = "",
+        source_ports: int = 0,
+        timeout: float = TIMEOUT,
+    ) -> list[str]:
         """Open connections; who answered. `source_ports`: the first of consecutive ones, 0 for any."""
         cls.open = getattr(cls, "open", [])
         names = []
         for number in range(times):
             sock = socket.socket()
-            sock.settimeout(TIMEOUT)
+            sock.settimeout(timeout)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((source, source_ports and source_ports + number))
             try:

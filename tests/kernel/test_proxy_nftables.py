@@ -7,13 +7,11 @@ from collections.abc import Iterator
 import ipv6_twin
 import pytest
 from service_scene import NODE, NODE_PORT, OPTIONS, PODS, PORT, VIP, Proxy, scene, service, shell, snapshot
-from test_proxy_rules import EVERY_KIND, HALF, Node
+from test_proxy_rules import EVERY_KIND, HALF
 
 from testbed.kernel import nft
 from testbed.kernel.netns import Worker, scratch
 from testbed.model.service import Snapshot
-from testbed.proxy.agent import clean_up_others
-from testbed.proxy.modes.chains import owns
 from testbed.proxy.modes.nftables import TABLES, Nftables
 from testbed.proxy.options import ProxyOptions
 
@@ -104,33 +102,6 @@ def test_a_repair_reads_only_what_may_have_changed(node: Worker) -> None:
     assert node.call(Kept.sync, HALF, True) == (0, True)
     node.call(Nftables.cleanup)
     assert node.call(shell, "nft list tables").split() == ["table", "ip", "theirs"]
-
-
-@pytest.mark.parametrize("other", ["iptables", "userspace"])
-@pytest.mark.feature("A15")
-def test_switching_leaves_nothing_of_the_mode_before(node: Worker, other: str) -> None:
-    node.call(Node.sync, other, HALF)
-    assert node.call(Kept.sync, HALF)[1]
-    assert not [chain for table in node.call(Node.tables).values() for chain in table if owns(chain)]
-    node.call(Node.sync, other, HALF)
-    node.call(clean_up_others, other)
-    assert TABLE not in node.call(shell, "nft list tables")
-    node.call(Nftables.cleanup)
-
-
-@pytest.mark.feature("A15")
-def test_switching_on_a_live_node_drops_no_connection() -> None:
-    """While the rules of both are there, either may translate; the port of no Service is refused."""
-    with scene() as made:
-        node = made.at["node"]
-        wanted = snapshot(service("a", "b"))
-        for mode in ("iptables", "nftables", "iptables"):
-            node.call(Proxy.start, mode)
-            node.call(Proxy.sync, wanted)
-            assert made.ask("client", NODE, NODE_PORT)[0] in "ab"
-            node.call(clean_up_others, mode)
-            assert made.ask("client", NODE, NODE_PORT)[0] in "ab"
-            assert made.ask("a", VIP, PORT)[0] in "ab"
 
 
 @pytest.mark.feature("B2")

@@ -173,18 +173,6 @@ def test_foreign_rules_stay(node: Worker) -> None:
     }
 
 
-@pytest.mark.feature("A15")
-def test_switching_leaves_only_the_new_modes_chains(node: Worker) -> None:
-    node.call(Node.sync, "iptables", EVERY_KIND)
-    alone = node.call(Node.tables)
-    node.call(Node.sync, "userspace", EVERY_KIND)
-    chains = {chain for table in node.call(Node.tables).values() for chain in table if owns(chain)}
-    assert not {chain for chain in chains if chain.startswith(("KUBE-SVC", "KUBE-SEP", "KUBE-MARK"))}
-    assert "KUBE-PORTALS-HOST" in chains
-    node.call(Node.sync, "iptables", EVERY_KIND)
-    assert node.call(Node.tables) == alone
-
-
 DAMAGE = [
     "iptables -t nat -F KUBE-SERVICES",
     "iptables -t nat -D KUBE-SERVICES 3; iptables -t nat -D KUBE-SERVICES 1",

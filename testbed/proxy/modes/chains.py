@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from ipaddress import ip_network
+from pathlib import Path
 
 from testbed.kernel.ruleset import RuleSet, Wanted
-from testbed.kernel.xtables import Rules, Xtables
+from testbed.kernel.xtables import Rules, Xtables, XtablesError
 from testbed.model.service import ServicePort
 
 MARK = "0x4000"
 """The bit of the packet mark that asks for masquerading (kube-proxy's --iptables-masquerade-bit 14)."""
 MARK_MASQ, POSTROUTING = "KUBE-MARK-MASQ", "KUBE-POSTROUTING"
 TABLES = ("filter", "nat")
+LEGACY_TABLES = {
+    4: Path("/proc/thread-self/net/ip_tables_names"),
+    6: Path("/proc/thread-self/net/ip6_tables_names"),
+}
+"""Which legacy tables this network namespace has; looking into another would make it."""
 KUBELETS = frozenset({"KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT", "KUBE-MARK-DROP"})
 """Chains that look like a proxy's and are the kubelet's."""
 
@@ -30,6 +37,19 @@ def rule_set(xtables: Xtables) -> RuleSet:
 def remove_rules(family: int = 4) -> int:
     """Take out every chain that a service proxy of any mode has made. Returns the lines it took."""
     return rule_set(Xtables(family)).apply(Wanted())
+
+
+def remove_rules_of_the_other_variant(family: int = 4) -> int:
+    """The same in the variant of iptables that PATH does not have, nft or legacy: its rules are in tables of
+    their own, and translate beside ours. Returns the lines it took; 0 where there is none."""
+    with contextlib.suppress(XtablesError):
+        if not Xtables(family).is_nft:
+            return RuleSet(Xtables(family, "nft"), owns, TABLES).apply(Wanted())
+        names = LEGACY_TABLES[family]
+        there = names.read_text().split() if names.exists() else []
+        if tables := tuple(table for table in TABLES if table in there):
+            return RuleSet(Xtables(family, "legacy"), owns, tables).apply(Wanted())
+    return 0
 
 
 def port_unreachable(family: int) -> str:

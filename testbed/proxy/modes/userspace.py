@@ -1,4 +1,8 @@
-"""userspace mode: every Service port has a listener in a data plane process, and rules redirect to it."""
+"""userspace mode: every Service port has a listener in a data plane process, and rules redirect to it.
+
+The process ends with its agent, and what it carries ends with it. So that no Service is gone until another
+agent comes, an agent that ends in good order leaves the rules of iptables mode in place of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from testbed.model.service import Protocol, Snapshot
 from testbed.proxy.dataplane.control import Change, Done, Key, Listener, receive, send
 from testbed.proxy.modes.base import Memo, Mode
 from testbed.proxy.modes.chains import rule_set
+from testbed.proxy.modes.iptables import Iptables
 from testbed.proxy.modes.iptables_rules import ServiceRules, service_rules
 from testbed.proxy.modes.userspace_rules import carried, key, redirects, routes
 from testbed.proxy.options import ProxyOptions
@@ -103,6 +108,7 @@ class Userspace(Mode[Served]):
         super().__init__(options)
         self._memo = Memo(lambda service: service_rules(carried(service), options))
         self._warned: set[str] = set()
+        self._served: Snapshot | None = None
 
     def start(self) -> str:
         xtables = Xtables(self.options.family)
@@ -144,14 +150,23 @@ class Userspace(Mode[Served]):
         changes = self._rules.apply(rules, repair=repair)
         if gone:  # after the rules that led there
             self._plane.change(Change(close=gone))
+        self._served = state.snapshot
         return changes + len(serve) + len(gone)
 
     def healthy(self) -> bool:
         return self._plane.alive
 
     def stop(self) -> None:
-        if hasattr(self, "_plane"):
-            self._plane.close()
+        try:
+            if self._served:
+                successor = Iptables(self.options)
+                successor.start()
+                successor.sync(successor.render(self._served))
+        except TestbedError as error:
+            log.warning("Services are not served until another agent comes: %s", error)
+        finally:
+            if hasattr(self, "_plane"):
+                self._plane.close()
 
     def _take(self, done: Done, serve: dict[Key, Listener]) -> None:
         self._ports.update(done.ports)
