@@ -35,14 +35,23 @@ class Profile:
     starts: int
     endpoints: tuple[int, ...] = (1,)
     paths: tuple[str, ...] = (OTHER_NODE,)
+    vm_sizes: tuple[int, ...] = ()
+    """In a VM, where writing a thousand Services may take minutes; (): the same sizes."""
+
+    def sizes_in(self, environment: str) -> tuple[int, ...]:
+        return (environment == "vm" and self.vm_sizes) or self.sizes
 
     def translated(self) -> Profile:
-        """The same for a VM that translates code: a fifth of the work, which takes as long."""
+        """The same for a VM that translates code: a fifth of the work, which takes as long.
+
+        Bursts are longer: starting a program takes a tenth of a second there.
+        """
         less = {"rounds": max(10, self.rounds // 4), "bursts": max(2, self.bursts // 2)}
-        return Profile(**{**vars(self), **less, "changes": max(2, self.changes // 2)})
+        less["changes"] = max(2, self.changes // 2)
+        return Profile(**{**vars(self), **less, "seconds": max(1.0, self.seconds)})
 
 
-QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5, 1)
+QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5, 1, vm_sizes=(1, 100))
 STANDARD = Profile("standard", (1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20, 5)
 FULL = Profile("full", (1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, 10, (1, 10, 100), PATHS)
 PROFILES = {profile.name: profile for profile in (QUICK, STANDARD, FULL)}

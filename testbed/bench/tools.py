@@ -6,8 +6,10 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_interface
 from resource import RUSAGE_CHILDREN, getrusage
@@ -24,8 +26,10 @@ FIRST_SOURCE, SOURCES = 200, 48
 STREAM_PORT, ECHO_PORT = 5201, 11111
 """iperf3's (TCP) and sockperf's (UDP) own."""
 
-PROGRAMS = ("wrk", "iperf3", "sockperf", "setpriv", "timeout")
+PROGRAMS = ("wrk", "iperf3", "sockperf", "setpriv")
 GRACE = 30.0
+TOLD_EACH = 0.05
+"""Seconds from one SIGINT to the next."""
 MOST_ERRORS = 0.01
 
 REPORT = """
@@ -46,6 +50,7 @@ def need() -> None:
 
 
 def run(command: Sequence[str], seconds: float) -> str:
+    """What a program that ends by itself says. Raises TestbedError when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE, check=False)
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
@@ -61,11 +66,32 @@ def _script() -> Iterator[str]:
         yield script.name
 
 
-def _wrk(script: str, target: Address, seconds: float, connections: int, *more: str) -> list[str]:
-    """Its command line. wrk takes whole seconds; SIGINT ends a burst, and it reports as ever."""
+def _wrk(script: str, target: Address, connections: int, *more: str) -> list[str]:
+    """Its command line, of a run that is long enough for every burst."""
     url = f"http://{target[0]}:{target[1]}/"
-    ended = ["timeout", "--preserve-status", "--signal=INT", f"{seconds:g}"]
-    return [*ended, "wrk", f"-c{connections}", "-t1", "-d600s", f"-s{script}", *more, url]
+    return ["wrk", f"-c{connections}", "-t1", "-d600s", f"-s{script}", *more, url]
+
+
+def _burst(commands: Sequence[Sequence[str]], seconds: float) -> list[str]:
+    """What wrks say that run at once. wrk takes whole seconds; SIGINT ends it earlier, and it reports.
+
+    It is told again and again: a SIGINT between wrk's start and its sleep ends the load, but not the sleep.
+    """
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]
+    try:
+        time.sleep(seconds)
+        end = time.monotonic() + GRACE
+        while any(process.poll() is None for process in running):
+            if time.monotonic() > end:
+                raise TestbedError(f"wrk did not end within {GRACE:g} s of being told to")
+            for process in running:
+                process.send_signal(signal.SIGINT)
+            time.sleep(TOLD_EACH)
+        return [process.communicate()[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def _told(said: str, target: Address) -> tuple[float, float, float]:
@@ -82,7 +108,7 @@ def requests(target: Address, seconds: float) -> tuple[float, float, float, floa
     """Requests on open connections: (per second, p50 µs, p99 µs, CPU seconds of wrk for each second)."""
     before = getrusage(RUSAGE_CHILDREN)
     with _script() as script:
-        rate, middle, tail = _told(run(_wrk(script, target, seconds, CONNECTIONS), seconds), target)
+        rate, middle, tail = _told(_burst([_wrk(script, target, CONNECTIONS)], seconds)[0], target)
     after = getrusage(RUSAGE_CHILDREN)
     return rate, middle, tail, (after.ru_utime - before.ru_utime) / seconds
 
@@ -94,9 +120,7 @@ def new_connections(targets: Sequence[Address], seconds: float, turn: int) -> fl
     """
     each = max(1, CONNECTIONS // len(targets))
     with _sources(targets, turn), _script() as script:
-        commands = [_wrk(script, one, seconds, each, "-H", "Connection: close") for one in targets]
-        running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]
-        said = [process.communicate(timeout=seconds + GRACE)[0] for process in running]
+        said = _burst([_wrk(script, one, each, "-H", "Connection: close") for one in targets], seconds)
     return sum(_told(words, target)[0] for words, target in zip(said, targets, strict=True))
 
 

@@ -57,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--clock",
-        choices=("wall", "instructions"),
-        default="wall",
-        help="what a figure counts; default: %(default)s",
+        choices=("auto", "wall", "instructions"),
+        default="auto",
+        help="what a figure counts; auto: time, and instructions as well where a VM has to be emulated",
     )
     add("--env", choices=("auto", "native", "vm"), default="auto", help="default: %(default)s")
     add("-o", dest="output", type=Path, metavar="DIR", help="default: results/latest or results/instructions")
@@ -87,26 +87,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _pytest(args: argparse.Namespace) -> int:
     """Hand over to pytest, after the checks that make one line of what is wrong."""
-    from testbed.bench import environments
-    from testbed.bench.columns import DEFAULT, columns
+    from testbed.bench.parts import parts
     from testbed.bench.plan import PROFILES, parse_endpoints, parse_paths, parse_sizes
 
-    asked = {
-        "--modes": args.modes or ",".join(DEFAULT),
-        "--services": args.services or ",".join(map(str, PROFILES[args.profile].sizes)),
-        "--endpoints": args.endpoints or ",".join(map(str, PROFILES[args.profile].endpoints)),
-        "--paths": args.paths or ",".join(PROFILES[args.profile].paths),
-    }
-    chosen = columns(asked["--modes"], args.proxy)
-    parse_sizes(asked["--services"])
-    parse_endpoints(asked["--endpoints"])
-    parse_paths(asked["--paths"])
-    environments.choose(chosen, args.env, environments.lacking(chosen))
+    sizes = parse_sizes(args.services) if args.services else None
+    parts(args.modes, args.proxy, args.clock, args.env, PROFILES[args.profile], sizes)
+    for parse, text in ((parse_endpoints, args.endpoints), (parse_paths, args.paths)):
+        if text:
+            parse(text)
     checkout = Path(__file__).parents[2]
     if not (checkout / "benchmarks/conftest.py").exists():
         raise UsageError(f"no benchmarks/ in {checkout}: run `testbed bench` from a checkout of the project")
-    words = [sys.executable, "-m", "pytest", "benchmarks", f"--env={args.env}", f"--profile={args.profile}"]
-    words += [f"{option}={value}" for option, value in asked.items()]
+    words = [sys.executable, "-m", "pytest", "benchmarks"]
+    words += [f"--{option}={getattr(args, option)}" for option in ("env", "profile", "clock")]
+    for option in ("modes", "services", "endpoints", "paths"):
+        words += [f"--{option}={value}" for value in [getattr(args, option)] if value]
     words += [f"--proxy={proxy}" for proxy in args.proxy]
     words += [f"-k={args.measure}"] if args.measure else []
     words += [f"--results={args.output.resolve()}"] if args.output else []
@@ -128,22 +123,29 @@ def _pytest(args: argparse.Namespace) -> int:
 
 def _as_before(args: argparse.Namespace) -> None:
     """What a results file says that was asked for; it must be possible here too."""
+    from testbed.bench.parts import AUTO, WALL
+    from testbed.bench.plan import PROFILES
     from testbed.bench.record import load_results
     from testbed.bench.units import INSTRUCTIONS
 
     runs = load_results(args.repeat).runs
-    plans: list[tuple[str, Any]] = [(run.environment, run.plan) for run in runs if run.plan]
+    plans: dict[str, Any] = {run.environment: run.plan for run in runs if run.plan}
     if not plans:
         raise UsageError(f"{args.repeat} does not say what was asked for; give results of this version")
-    environment, plan = plans[-1]
-    args.services = ",".join(map(str, plan["sizes"]))
-    if environment == INSTRUCTIONS:
-        args.clock, args.modes = "instructions", ",".join(plan["modes"])
+    counted = plans.pop(INSTRUCTIONS, None)
+    if counted and not plans:
+        args.services, args.modes = ",".join(map(str, counted["sizes"])), ",".join(counted["modes"])
+        args.clock = INSTRUCTIONS
         return
+    args.clock = AUTO if counted else WALL
+    environment, plan = list(plans.items())[-1]
     own = [column for column in plan["columns"] if column["command"]]
     args.proxy = [f"{column['name']}={column['command']}" for column in own]
     args.modes = ",".join(column["name"] for column in plan["columns"] if not column["command"])
     args.profile = plan["profile"]["name"]
+    profile = PROFILES.get(args.profile)
+    if not profile or any(tuple(of["sizes"]) != profile.sizes_in(where) for where, of in plans.items()):
+        args.services = ",".join(map(str, plan["sizes"]))
     args.endpoints, args.paths = ",".join(map(str, plan["endpoints"])), ",".join(plan["paths"])
     args.measure = args.measure or " or ".join(plan["measures"])
     args.env = "auto" if len(plans) > 1 else environment

@@ -4,7 +4,7 @@ The root file system is the host's, read-only with a layer in memory above; the 
 generic one. `run` is one command in one fresh machine.
 """
 
-from testbed.vm.move import described, inside, move, needed
+from testbed.vm.move import described, inside, move, needed, translates
 from testbed.vm.qemu import run
 
-__all__ = ["described", "inside", "move", "needed", "run"]
+__all__ = ["described", "inside", "move", "needed", "run", "translates"]

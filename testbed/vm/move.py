@@ -33,6 +33,11 @@ def move(wanted: Iterable[str], argv: Sequence[str], *, rw: Sequence[Path | str]
     return qemu.run(argv, rw=rw, **options)  # type: ignore[arg-type]
 
 
+def translates() -> bool:
+    """Whether a VM's code is translated here, for want of hardware virtualisation."""
+    return qemu.best_accelerator() == "tcg"
+
+
 def described() -> str:
     """The VM's engine and kernel, e.g. "QEMU TCG, Debian 6.1.0-56-amd64"."""
     return f"QEMU {qemu.best_accelerator().upper()}, {kernels.default()}"

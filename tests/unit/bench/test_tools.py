@@ -1,5 +1,9 @@
 """What the load generators print, as numbers; and a generator that failed is no figure."""
 
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from testbed.bench import agents, tools
@@ -57,3 +61,27 @@ def test_a_program_that_is_missing_is_named_before_anything_is_measured(monkeypa
     monkeypatch.setattr(tools, "PROGRAMS", ("sh", "no-such-generator"))
     with pytest.raises(TestbedError, match="no-such-generator is not installed; `make setup`"):
         tools.need()
+
+
+def test_bursts_of_wrk_end_when_they_are_told_to():
+    """Also when the signal comes before wrk sleeps; the backend is a real server in a thread."""
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        before = time.monotonic()
+        rate, middle, tail, _ = tools.requests(server.server_address, 0.5)
+        server.shutdown()
+    assert time.monotonic() - before < tools.GRACE
+    assert rate > 10
+    assert 0 < middle <= tail
