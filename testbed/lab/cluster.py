@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,18 @@ class Cluster:
                 found[name] = [Status(**s) for s in statuses if s["id"].startswith("kube")]
         return found
 
-    def set_proxy(self, mode: str, *, nodes: Iterable[str] | None = None, command: str = "") -> None:
+    def set_proxy(
+        self,
+        mode: str,
+        *,
+        nodes: Iterable[str] | None = None,
+        command: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Restart the proxies (of all nodes, or of `nodes`) in `mode`, or as the user's own `command`.
 
-        Returns when they have been started, not when their rules are in.
+        `environment` is what the agent gets besides its machine's. Returns when they have been started, not
+        when their rules are in.
         """
         chosen = set(nodes) if nodes is not None else {node.name for node in self.spec.nodes}
         for node in self.spec.nodes:
@@ -81,7 +89,7 @@ class Cluster:
                     units.PROXY,
                     None
                     if mode == units.NO_PROXY
-                    else units.kube_proxy(self.spec, node, self.state.path, mode, command),
+                    else units.kube_proxy(self.spec, node, self.state.path, mode, command, environment),
                 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from testbed.errors import UsageError
@@ -80,8 +82,18 @@ def kubelet(spec: ClusterSpec, node: NodeSpec, state: Path) -> Process:
     return _unit("kubelet", words)
 
 
-def kube_proxy(spec: ClusterSpec, node: NodeSpec, state: Path, mode: str, command: str = "") -> Process:
-    """The proxy agent in `mode`, or the user's `command` with {kubeconfig}, {node}, {mode} filled in."""
+def kube_proxy(
+    spec: ClusterSpec,
+    node: NodeSpec,
+    state: Path,
+    mode: str,
+    command: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Process:
+    """The proxy agent in `mode`, or the user's `command` with {kubeconfig}, {node}, {mode} filled in.
+
+    `environment` is added to this process's own, for the agent.
+    """
     kubeconfig = state / "kube-proxy.kubeconfig"
     if command:
         try:
@@ -99,7 +111,8 @@ def kube_proxy(spec: ClusterSpec, node: NodeSpec, state: Path, mode: str, comman
         "cluster-cidr": listed(spec.cluster_cidrs),
         "ipvs-scheduler": spec.ipvs_scheduler,
     }
-    return _unit(PROXY, ["testbed", "kube-proxy", *_flags(flags)])
+    agent = _unit(PROXY, ["testbed", "kube-proxy", *_flags(flags)])
+    return replace(agent, env={**os.environ, **environment}) if environment else agent
 
 
 def _flags(flags: Mapping[str, object]) -> list[str]:

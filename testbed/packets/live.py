@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import product
@@ -67,16 +67,24 @@ def _rows(service: str, protocol: str, version: int) -> tuple[Case, ...]:
 
 
 class Live:
-    """The agents of `cluster` run in `mode` with `command`, and their rules are in.
+    """The agents of `cluster` run in `mode` with `command` and `environment`, and their rules are in.
 
     `begin` may be called long before `verdicts`: what it opens must outlast whatever comes between.
     """
 
-    def __init__(self, cluster: Cluster, stage: Stage, mode: str, command: str = "") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        stage: Stage,
+        mode: str,
+        command: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.cluster = cluster
         self.stage = stage
         self.mode = mode
         self.command = command
+        self.environment = environment
         self._stack = ExitStack()
         self.families = stage.world.spec.families
         self._kept: dict[int, list[Kept]] = {}
@@ -124,7 +132,7 @@ class Live:
 
     def _restart(self) -> Iterator[Verdict]:
         """What the new agent alone can do must be done: then its first sync is over, too."""
-        self.cluster.set_proxy(self.mode, command=self.command)
+        self.cluster.set_proxy(self.mode, command=self.command, environment=self.environment)
         self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, FAR)
         for version in self.families:
             wrong = self._settled("TCP", version, {}, SETTLE_SECONDS)

@@ -29,7 +29,7 @@ from testbed.packets.evidence import Evidence
 from testbed.packets.live import Live
 from testbed.packets.matrix import ANSWER_SECONDS, BRIDGE, HURRY_SECONDS, Place, Stage
 from testbed.packets.mutants import Mutant
-from testbed.packets.mutations import hunt
+from testbed.packets.mutations import Hunt
 from testbed.packets.sockets import inside
 from testbed.packets.verdict import FAILED, NOT_RUN, PASSED, Verdict
 
@@ -84,14 +84,11 @@ def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
     """
     with _staged(plan, progress) as (cluster, stage):
         for former, column in zip((None, *plan.columns), plan.columns, strict=False):
-            progress(f"{column.name}: without a fault")
-            for verdict in _in_column(cluster, stage, former, column, plan, progress):
-                if verdict.verdict != PASSED:
-                    raise TestbedError(
-                        f"{column.name} {verdict.case} fails without a fault; `testbed verify` it first"
-                    )
-            for mutant in hunt(cluster, stage, column.mode, column.cases, plan.faults, column.live):
-                yield replace(mutant, mode=column.name)
+            progress(f"{column.name}: without a fault, then with one after the other")
+            if former:
+                _switch(cluster, former, column, plan.command)
+            hunt = Hunt(cluster, stage, column.mode, column.cases, column.live)
+            yield from (replace(mutant, mode=column.name) for mutant in hunt.mutants(plan.faults))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Deliberate faults of the agent, to see that the correctness matrix catches each of them (mutation testing).
 
-The environment variable TESTBED_FAULT names the one fault that an agent is to have; nobody else sets it.
+The environment variable TESTBED_FAULT names the fault that an agent is to have, for each IP family its own;
+nobody else sets it.
 A fault is in what a mode is asked to do, and then any mode can have it, or in what a mode has rendered
 (`testbed.proxy.faulty_rules`).
 """
@@ -14,12 +15,13 @@ from typing import Any
 
 from testbed.errors import UsageError
 from testbed.model.service import Refusal, Route, ServicePort, Snapshot
-from testbed.proxy.conntrack import Reconciler
+from testbed.proxy.conntrack import Reconciled, Reconciler
 from testbed.proxy.faulty_rules import RULES
 from testbed.proxy.modes.base import Mode
 from testbed.proxy.modes.userspace import Userspace
 
 VARIABLE = "TESTBED_FAULT"
+"""By family: `4:no-hairpin,6:mark-kept`. The proxier of a family that is not there has none."""
 
 Change = Callable[[ServicePort], ServicePort]
 
@@ -79,19 +81,40 @@ def names(mode: str) -> tuple[str, ...]:
 
 
 def chosen(name: str, mode: Mode[Any]) -> Mode[Any]:
-    """`mode` called `name`, with the fault that the environment names, if it names one. Raises UsageError."""
-    fault = os.environ.get(VARIABLE, "")
+    """`mode` called `name`, with the fault that the environment names for its family, if it names one.
+
+    Raises UsageError.
+    """
+    family = mode.options.family
+    fault = given(os.environ.get(VARIABLE, "")).get(family, "")
     if not fault:
         return mode
     if fault not in names(name):
         raise UsageError(f"{VARIABLE}={fault} is unknown; known are {', '.join(names(name))}")
     if fault == UDP_KEPT:
-        Reconciler.after_sync = _kept  # type: ignore[method-assign]
+        _keep_connections(family)
     return Faulty(name, mode, fault)
 
 
-def _kept(self: Reconciler, snapshot: Snapshot, *, repair: bool = False) -> None:
-    """In place of removing stale UDP connections."""
+def given(text: str) -> dict[int, str]:
+    """Faults by family, from the words of the environment."""
+    pairs = (word.partition(":") for word in text.split(",") if word)
+    return {int(family): fault for family, _, fault in pairs}
+
+
+def told(faults: Mapping[int, str]) -> str:
+    """What `given` reads."""
+    return ",".join(f"{family}:{fault}" for family, fault in faults.items())
+
+
+def _keep_connections(family: int) -> None:
+    """Stale UDP connections of the family are not removed in this process."""
+    right = Reconciler.after_sync
+
+    def after_sync(self: Reconciler, snapshot: Snapshot, *, repair: bool = False) -> Reconciled | None:
+        return None if self.family == family else right(self, snapshot, repair=repair)
+
+    Reconciler.after_sync = after_sync  # type: ignore[method-assign]
 
 
 class Faulty(Mode[Any]):

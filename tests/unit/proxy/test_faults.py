@@ -54,13 +54,17 @@ def test_it_changes_the_rules_of_userspace_mode(name: str) -> None:
     assert RULES["userspace"][name](right) != right
 
 
-def test_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_it_family_by_family(monkeypatch: pytest.MonkeyPatch) -> None:
     mode: Any = Iptables(OPTIONS)
     monkeypatch.delenv(faults.VARIABLE, raising=False)
     assert faults.chosen("iptables", mode) is mode
-    monkeypatch.setenv(faults.VARIABLE, "no-hairpin")
+    monkeypatch.setenv(faults.VARIABLE, "4:no-hairpin,6:mark-kept")
     assert "no-hairpin" in faults.chosen("iptables", mode).title
-    monkeypatch.setenv(faults.VARIABLE, "no-such")
+    other: Any = Iptables(OPTIONS.of_family(6))
+    assert "mark-kept" in faults.chosen("iptables", other).title
+    monkeypatch.setenv(faults.VARIABLE, faults.told({4: "", 6: "mark-kept"}))
+    assert faults.chosen("iptables", mode) is mode
+    monkeypatch.setenv(faults.VARIABLE, "4:no-such")
     with pytest.raises(UsageError, match="known are"):
         faults.chosen("iptables", mode)
 
