@@ -295,9 +295,9 @@ _LIVE = (
     "refilled/udp",
     "affinity/off/tcp",
     "kept/syncs/tcp",
+    "affinity/forgotten/tcp",
     "restarted/tcp",
     "kept/restart/tcp",
-    "affinity/forgotten/tcp",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -115,8 +116,8 @@ class Live:
             yield from self._moves()
             yield from self._off()
             yield from self._still("kept/syncs/tcp", self._kept)
-            yield from self._restart()
             yield from self._forgotten()
+            yield from self._restart()
 
     def _checked(self) -> Iterator[Verdict]:
         """What healthCheckNodePort tells a load balancer: which node has an endpoint."""
@@ -160,16 +161,21 @@ class Live:
         return Verdict(self.mode, live_name(name, version), "any", protocol, family(version), due, seen, good)
 
     def _visits(self, version: int) -> list[str]:
-        """The backends that visitors from many addresses get, one connection each."""
+        """The backends that visitors from many addresses get, one connection each.
+
+        They come in any order: a proxy that gives each the next backend in turn gives others another time.
+        """
         to, via = self.stage.places[FIRST].sender_of(version).address, FIRST
         asked = []
-        for visitor in VISITORS[version]:
+        visitors = random.sample(VISITORS[version], len(VISITORS[version]))
+        for visitor in visitors:
             flow = Flow(Sender(visitor), to, NODE_PORTS[BRIEF], "TCP", via)
             due, _ = expect_in(self.mode, self.stage.world, flow)
             port, token = next(self.stage.questions)
             question = Question(str(to), flow.port, "TCP", port, token, source=str(visitor))
             asked.append(Asked(CLIENT, flow, due, question))
-        return [_backend(one) for one in self.stage.answers(asked)]
+        got = dict(zip(visitors, map(_backend, self.stage.answers(asked)), strict=True))
+        return [got[visitor] for visitor in VISITORS[version]]
 
     def _many(self, case: Case) -> set[str]:
         due, _ = expect_in(self.mode, self.stage.world, self.stage.flow(case))

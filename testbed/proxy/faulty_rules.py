@@ -11,7 +11,9 @@ from testbed.kernel.ipvs import VirtualServer
 from testbed.kernel.nft import Table
 from testbed.kernel.ruleset import Wanted
 from testbed.kernel.xtables import Rules
+from testbed.model.families import VERSIONS
 from testbed.proxy.modes.ipvs import IpvsState
+from testbed.proxy.modes.ipvs_rules import set_name
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class RuleFault:
     table: str
     chain: str
     pattern: str
-    put: str = ""
+    put: str | Callable[[re.Match[str]], str] = ""
 
     def __call__(self, state: Wanted) -> Wanted:
         chains = state.tables[self.table]
@@ -35,7 +37,7 @@ class RuleFault:
         return _changed(rules, self.pattern, self.put)
 
 
-def _changed(rules: Rules, pattern: str, put: str) -> Rules:
+def _changed(rules: Rules, pattern: str, put: str | Callable[[re.Match[str]], str]) -> Rules:
     lines = (line for rule in rules for line in re.sub(pattern, put, rule).split("\n"))
     return tuple(line for line in lines if line)
 
@@ -73,7 +75,7 @@ class SetFault:
     name: str
 
     def __call__(self, state: IpvsState) -> IpvsState:
-        names = (self.name, self.name.replace("KUBE-", "KUBE-6-", 1))
+        names = [set_name(self.name, family) for family in VERSIONS]
         sets = {
             name: replace(held, entries=frozenset()) if name in names else held
             for name, held in state.sets.items()
@@ -132,7 +134,12 @@ IPTABLES: Mapping[str, RuleFault] = {
     "udp-not-translated": RuleFault("nat", "KUBE-SEP-", r"^-p udp .*$"),
     "no-refusal-inside": RuleFault("filter", "KUBE-SERVICES", r"^.*-j REJECT.*$"),
     "no-refusal-outside": RuleFault("filter", "KUBE-EXTERNAL-SERVICES", r"^.*-j REJECT.*$"),
-    "wrong-refusal": RuleFault("filter", "KUBE-SERVICES", "icmp-port-unreachable", "icmp-host-unreachable"),
+    "wrong-refusal": RuleFault(
+        "filter",
+        "KUBE-SERVICES",
+        "icmp6?-port-unreachable",
+        lambda found: "icmp6-addr-unreachable" if "6" in found[0] else "icmp-host-unreachable",
+    ),
     "silent-refusal": RuleFault("filter", "KUBE-", r"-j REJECT --reject-with \S+", "-j DROP"),
     "no-drop-outside": RuleFault("filter", "KUBE-EXTERNAL-SERVICES", r"^.*-j DROP$"),
     "no-drop-inside": RuleFault("filter", "KUBE-SERVICES", r"^.*-j DROP$"),
@@ -199,7 +206,7 @@ IPVS: Mapping[str, SetFault | ServerFault | FilterFault | Callable[[IpvsState], 
     "nothing-masqueraded": FilterFault(RuleFault("nat", "KUBE-POSTROUTING", r"^.*MASQUERADE.*$")),
     "mark-kept": FilterFault(RuleFault("nat", "KUBE-POSTROUTING", r"^-j MARK .*$")),
     "pods-masqueraded": FilterFault(
-        RuleFault("nat", "KUBE-SERVICES", r"^! -s \S+ (.*KUBE-CLUSTER-IP .*-j KUBE-MARK-MASQ)$", r"\1")
+        RuleFault("nat", "KUBE-SERVICES", r"^! -s \S+ (.*KUBE-(?:6-)?CLUSTER-IP .*-j KUBE-MARK-MASQ)$", r"\1")
     ),
     "no-drop": FilterFault(RuleFault("filter", "KUBE-SERVICES", r"^.*-j DROP$")),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import ipv6_twin
 import pytest
 from service_cases import OPTIONS, SNAPSHOT
 
@@ -39,18 +40,25 @@ RENDERING = {"iptables": Iptables, "nftables": Nftables, "ipvs": IpvsMode}
 EVERY = [(mode, name) for mode in RENDERING for name in (*faults.ASKED, *RULES[mode])]
 
 
+TWINS = {4: (whole(), OPTIONS), 6: (ipv6_twin.snapshot(whole()), ipv6_twin.options(OPTIONS))}
+
+
+@pytest.mark.parametrize("family", TWINS)
 @pytest.mark.parametrize(("mode", "name"), EVERY)
-def test_it_changes_what_is_rendered(mode: str, name: str) -> None:
-    right = RENDERING[mode](OPTIONS).render(whole())
-    assert faults.Faulty(mode, RENDERING[mode](OPTIONS), name).render(whole()) != right
+def test_it_changes_what_is_rendered(mode: str, name: str, family: int) -> None:
+    snapshot, options = TWINS[family]
+    right = RENDERING[mode](options).render(snapshot)
+    assert faults.Faulty(mode, RENDERING[mode](options), name).render(snapshot) != right
 
 
+@pytest.mark.parametrize("family", TWINS)
 @pytest.mark.parametrize("name", RULES["userspace"])
-def test_it_changes_the_rules_of_userspace_mode(name: str) -> None:
-    mode = Userspace(OPTIONS)
-    state = mode.render(whole())
+def test_it_changes_the_rules_of_userspace_mode(name: str, family: int) -> None:
+    snapshot, options = TWINS[family]
+    mode = Userspace(options)
+    state = mode.render(snapshot)
     ports = {key: 40000 + number for number, key in enumerate(state.listeners)}
-    right = redirects(state.snapshot, ports, state.refusals, OPTIONS)
+    right = redirects(state.snapshot, ports, state.refusals, options)
     assert RULES["userspace"][name](right) != right
 
 
