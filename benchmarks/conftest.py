@@ -19,7 +19,7 @@ from testbed.bench import counted
 from testbed.bench.collect import TAKINGS
 from testbed.bench.columns import DEFAULT, DIRECT
 from testbed.bench.compare import differing
-from testbed.bench.gather import Cut, gather, joined
+from testbed.bench.gather import Cut, gather, joined, on_sigterm
 from testbed.bench.measures import MEASURES
 from testbed.bench.parts import AUTO, CLOCK_HELP, CLOCKS, parts
 from testbed.bench.plan import OTHER_NODE, PROFILES, Plan, parse_endpoints, parse_paths, parse_sizes
@@ -98,6 +98,7 @@ def pytest_configure(config):
     if not suites and not options.benchmark_compare:
         options.benchmark_quiet = True  # hundreds of rows; the comparison below has them in order
     if not config.option.collectonly:
+        on_sigterm()
         config.stash[RESULTS].mkdir(parents=True, exist_ok=True)
         if suites and not options.benchmark_json:
             options.benchmark_json = config.stash[RESULTS] / "results.json"

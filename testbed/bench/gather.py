@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from testbed import vm
 from testbed.bench import environments
@@ -18,6 +20,19 @@ from testbed.errors import TestbedError
 
 MEMORY = 4096
 """MiB of the VM: thousands of Services in four modes, and the cluster that writes them."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: an end as by Ctrl-C, but of this process alone, who must tell those that it started."""
+
+
+def on_sigterm() -> None:
+    """From now on SIGTERM raises Terminated."""
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
 
 
 class Cut(TestbedError):
@@ -62,12 +77,19 @@ def _kept(room: Path, own: bool) -> Run | None:
 
 def _run(words: list[str]) -> int:
     with subprocess.Popen(words, stdin=subprocess.DEVNULL) as collector:
-        try:
-            return collector.wait()
-        except KeyboardInterrupt:
-            with contextlib.suppress(KeyboardInterrupt):
-                collector.wait()  # it was interrupted too, and takes its cluster down
-            raise
+        return ended(collector)
+
+
+def ended(process: subprocess.Popen[Any]) -> int:
+    """Its exit code. Interrupted, it is given the time to take down what it made."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt as why:
+        if isinstance(why, Terminated):
+            process.terminate()
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()  # Ctrl-C has reached it, too
+        raise
 
 
 def joined(before: Run | None, run: Run) -> Run:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from testbed.bench import plots, tables
+from testbed.bench import page, plots, tables
 from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES, RULES_MEMORY, count_of
 from testbed.bench.plan import OTHER_NODE
 from testbed.bench.record import Results, Run
@@ -49,10 +46,6 @@ INTERVALS = (
 )
 
 
-def _own(name: str) -> str:
-    return files("testbed.bench").joinpath(name).read_text()
-
-
 def summaries(results: Results) -> list[Summary]:
     """All runs of a session, summed up once; everything below takes these."""
     return [summarise(run) for run in results.runs]
@@ -60,23 +53,13 @@ def summaries(results: Results) -> list[Summary]:
 
 def html(summed: Sequence[Summary], taken: str) -> str:
     """The page. It loads nothing from anywhere."""
-    body = [f"<h1>{HEADING}</h1>", f'<p class="date">{escape(_when(taken))}</p>']
+    body = [f"<h1>{HEADING}</h1>", f'<p class="date">{escape(page.when(taken))}</p>']
     body.append(_contents(summed))
     for summary in summed:
-        body.append(f"<h2>{escape(summary.title)}</h2>{_list(sentences(summary))}")
+        body.append(f"<h2>{escape(summary.title)}</h2>{page.listed(sentences(summary))}")
         body.append(_section(summary))
     body.append(_method(summed))
-    return Template(_own("page.html")).substitute(
-        style=_own("page.css") + _own("plot.css"), body="\n".join(body)
-    )
-
-
-def _when(taken: str) -> str:
-    return f"{datetime.fromisoformat(taken):%Y-%m-%d %H:%M} UTC" if taken else ""
-
-
-def _list(items: Iterable[str]) -> str:
-    return f'<ul class="said">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>'
+    return page.page(HEADING, body)
 
 
 def _figure(caption: str, drawing: str) -> str:
@@ -179,7 +162,7 @@ def _method(summed: Sequence[Summary]) -> str:
 
 def markdown(summed: Sequence[Summary], taken: str) -> str:
     """The same for a CI summary or an issue: sentences and tables."""
-    parts = [f"# {HEADING}", _when(taken)]
+    parts = [f"# {HEADING}", page.when(taken)]
     for summary in summed:
         parts.append(f"## {summary.title}")
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(summary)))
@@ -250,7 +233,7 @@ def svg(summed: Sequence[Summary]) -> str:
             )
         drawings.append(text(summary.title, plots.LEFT, (row + 1) * step_y - 12.0, "small"))
     width, height = 2 * step_x - 10, len(summed) * step_y
-    style = _own("page.css").partition("* {")[0] + _own("plot.css") + ".plot { color: var(--ink); }"
+    style = page.own("page.css").partition("* {")[0] + page.own("plot.css") + ".plot { color: var(--ink); }"
     return element(
         "svg",
         element("style", style),

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _pytest(args: argparse.Namespace) -> int:
     """Hand over to pytest, after the checks that make one line of what is wrong."""
+    from testbed.bench.gather import ended, on_sigterm
     from testbed.bench.parts import parts
     from testbed.bench.plan import PROFILES, parse_endpoints, parse_paths, parse_sizes
 
@@ -106,12 +106,9 @@ def _pytest(args: argparse.Namespace) -> int:
     words += [f"-k={args.measure}"] if args.measure else []
     words += [f"--results={args.output.resolve()}"] if args.output else []
     words += ["--resume"] if args.resume else []
+    on_sigterm()
     with subprocess.Popen(words, cwd=checkout) as pytest:
-        try:
-            code = pytest.wait()
-        except KeyboardInterrupt:
-            pytest.wait()  # it was interrupted too, keeps what it has and takes its cluster down
-            raise
+        code = ended(pytest)
     if code == NOTHING_SELECTED:
         from testbed.bench.collect import KNOWN
 
@@ -185,6 +182,7 @@ def _say(said: str) -> None:
 
 def _collect(room: Path) -> int:
     from testbed.bench.collect import Collector
+    from testbed.bench.gather import on_sigterm
     from testbed.bench.plan import Plan
     from testbed.bench.record import Run, dump_run
 
@@ -193,11 +191,7 @@ def _collect(room: Path) -> int:
         partial.write_text(dump_run(run))
         partial.rename(room / "run.json")
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    on_sigterm()
     plan = Plan.from_json(json.loads((room / "plan.json").read_text()))
     keep(Collector(plan, keep).collect())
     return 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -3,21 +3,28 @@
 testbed report results/latest                     writes report.html and report.md beside results.json
 testbed report results/latest --svg latency.svg   writes a picture, as those of the README
 testbed report results/monday results/tuesday     prints what changed, and whether it is more than noise
+testbed report monday tuesday --html changes.html writes that as a page
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from testbed.errors import UsageError
+
+if TYPE_CHECKING:
+    from testbed.bench.record import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, metavar="DIR|FILE", help="results of `testbed bench`")
     parser.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="later results to compare with")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write only the picture, as SVG")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="of two results: write a page, too")
     parser.add_argument(
         "-o",
         dest="output",
@@ -36,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.results} holds no measurements; was the run interrupted?")
     if args.other:
         return _compare(args, results)
+    if args.html:
+        raise UsageError("--html is for two results: one alone has report.html beside it")
     summed = report.summaries(results)
     if args.svg:
         args.svg.write_text(report.svg(summed))
@@ -51,16 +60,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(args: argparse.Namespace, before: object) -> int:
-    from testbed.bench import compare, tables
-    from testbed.bench.record import Results, load_results
+def _compare(args: argparse.Namespace, before: Results) -> int:
+    from testbed.bench import compare, difference
+    from testbed.bench.record import load_results
 
-    assert isinstance(before, Results)
-    pairs = compare.comparable(before, load_results(args.other))
+    after = load_results(args.other)
+    pairs = compare.comparable(before, after)
     found = [table for old, new in pairs for table in compare.tables(old, new)]
+    if args.html:
+        args.html.write_text(difference.html(found, before.taken, after.taken))
     if args.output == "json":
         print(json.dumps([vars(table) for table in found]))
     else:
-        form = tables.to_text if args.output == "text" else tables.to_markdown
-        print("\n\n".join(form(table) for table in found))
+        print(difference.text(found) if args.output == "text" else difference.markdown(found))
+    if args.html:
+        print(f"\n{args.html}", file=sys.stderr)
     return 0

@@ -139,3 +139,20 @@ def test_what_cannot_be_measured_is_said_in_a_line(bench, words, line):
     assert code != 0
     assert line in said
     assert "Traceback" not in said
+
+
+def test_sigterm_is_passed_on_and_the_other_has_the_time_to_end():
+    """As Ctrl-C would; but a SIGTERM reaches one process only."""
+    other = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(print('down')))\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    inner = [sys.executable, "-c", other]
+    outer = (
+        "import subprocess, testbed.bench.gather as g; g.on_sigterm()\n"
+        f"with subprocess.Popen({inner!r}) as other: g.ended(other)"
+    )
+    with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        assert process.stdout.read() == "down\n"

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from testbed.bench import compare, report, tables
+from testbed.bench import compare, difference, report, tables
 from testbed.bench.columns import DIRECT
 from testbed.bench.measures import FIRST_PACKET, GROWTH, KEEP_ALIVE
 from testbed.bench.record import Cell, Results, Run
@@ -141,6 +141,20 @@ def test_a_real_change_of_one_mode_is_found():
     verdicts = {(row[0], row[1]): row[-1] for row in compare.tables(*pair)[0].rows}
     assert verdicts["1,000", "iptables"] == "worse"
     assert verdicts["1,000", "ipvs"] == "no difference shown"
+
+
+def test_two_runs_make_a_page_that_begins_with_what_changed(tmp_path):
+    (pair,) = compare.comparable(Results((run(),)), Results((run(growth=1.2, seed=2),)))
+    found = compare.tables(*pair)
+    first, *named = difference.sentences(found)
+    assert re.match(r"\d+ figures: .*\d worse", first)
+    assert any(
+        re.search(r"First packet, iptables at 1,000: worse, [\d.]+ → [\d.]+, 1\.", one) for one in named
+    )
+    page = difference.html(found, "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00")
+    assert "2026-01-01 00:00 UTC, then 2026-01-02 00:00 UTC" in page
+    assert "http" not in page.replace("http://www.w3.org/", "")
+    assert difference.text(found).splitlines()[-1].startswith("* ")
 
 
 def test_different_environments_are_not_compared():
