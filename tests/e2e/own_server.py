@@ -90,9 +90,10 @@ class Api:
             assert time.monotonic() < end, (self.directory / "log").read_text()
             time.sleep(0.05)
 
-    def popen(self, *words: str) -> subprocess.Popen[str]:
+    def popen(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
+            **environment,
             "HOME": str(self.directory),
             "KUBECONFIG": str(self.directory / "admin.kubeconfig"),
         }
@@ -105,8 +106,10 @@ class Api:
             text=True,
         )
 
-    def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        process = self.popen(*words)
+    def kubectl(
+        self, *words: str, stdin: str = "", check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.popen(*words, **environment)
         out, err = process.communicate(stdin, timeout=DEADLINE)
         assert not check or process.returncode == 0, f"kubectl {' '.join(words)}: {err}"
         return subprocess.CompletedProcess(words, process.returncode, out, err)

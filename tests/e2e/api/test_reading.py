@@ -146,3 +146,22 @@ def test_events_are_the_same_in_both_groups(api: Api, namespace: str) -> None:
     assert "went well" in api.out("events", *here)
     api.out("delete", "events.events.k8s.io", "e", *here)
     assert api.out("get", "events", "-o", "name", *here) == ""
+
+
+@pytest.mark.feature("A23", "C4")
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("name", "service/web\n"),
+        ("jsonpath={.spec.ports[0].port}", "80"),
+        ("jsonpath-as-json={.spec.ports[*].targetPort}", '[\n    "http"\n]\n'),
+        ("go-template={{.metadata.name}}", "web"),
+        ("custom-columns=WHO:.metadata.name,PORT:.spec.ports[0].port", "WHO   PORT\nweb   80\n"),
+        ("yaml", "kind: Service\n"),
+        ("json", '"kind": "Service",\n'),
+        ("wide", "app=web\n"),
+    ],
+)
+def test_every_form_of_output(api: Api, namespace: str, form: str, told: str) -> None:
+    api.out("apply", "-n", namespace, "-f", "-", stdin=DEPLOYMENT)
+    assert told in api.out("get", "service", "web", "-n", namespace, "-o", form)

@@ -162,3 +162,46 @@ def test_an_eviction_takes_what_its_budget_has_left(api: Api, namespace: str) ->
     assert "x      1               N/A               0" in api.out("get", "pdb", *here)
     api.out("create", "pdb", "y", "--selector=app=x", "--max-unavailable=1", *here)
     assert "more than one PodDisruptionBudget" in evicted("b")
+
+
+@pytest.mark.feature("A23", "C2")
+def test_edit_changes_what_the_editor_leaves(api: Api, namespace: str) -> None:
+    here = ("-n", namespace)
+    api.out("create", "configmap", "m", "--from-literal=colour=blue", *here)
+    told = api.kubectl("edit", "configmap", "m", *here, KUBE_EDITOR="sed -i s/blue/green/").stdout
+    assert told == "configmap/m edited\n"
+    assert api.json("get", "configmap", "m", *here)["data"] == {"colour": "green"}
+    told = api.kubectl("edit", "configmap", "m", *here, KUBE_EDITOR="true").stderr
+    assert "no changes made" in told
+    editor = {"KUBE_EDITOR": "sed -i s/colour/colo.ur!/", "TMPDIR": str(api.directory)}
+    refused = api.kubectl("edit", "configmap", "m", *here, check=False, **editor)
+    assert 'configmaps "m" is invalid' in refused.stderr
+
+
+@pytest.mark.feature("C2")
+@pytest.mark.parametrize(
+    ("cascade", "owner", "owned"),
+    [
+        # What becomes of the owner, and of its name in what it owns; the rest is the garbage collector's.
+        ("background", "gone", "named"),
+        ("foreground", "waits", "named"),
+        ("orphan", "gone", "struck"),
+    ],
+)
+def test_delete_with_each_cascade(api: Api, namespace: str, cascade: str, owner: str, owned: str) -> None:
+    here = ("-n", namespace)
+    api.out("create", "configmap", "owner", *here)
+    uid = api.json("get", "configmap", "owner", *here)["metadata"]["uid"]
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
+    patch = json.dumps({"metadata": {"ownerReferences": [{**reference, "blockOwnerDeletion": True}]}})
+    api.out("create", "secret", "generic", "owned", *here)
+    api.out("patch", "secret", "owned", *here, "-p", patch)
+    api.out("delete", "configmap", "owner", f"--cascade={cascade}", "--wait=false", *here)
+    left = api.out("get", "configmap", "owner", "--ignore-not-found", "-o", "name", *here)
+    assert ("waits" if left else "gone") == owner
+    held = api.json("get", "secret", "owned", *here)["metadata"].get("ownerReferences")
+    assert ("named" if held else "struck") == owned
+    if left:
+        metadata = api.json("get", "configmap", "owner", *here)["metadata"]
+        assert (metadata["finalizers"], bool(metadata["deletionTimestamp"])) == (["foregroundDeletion"], True)
+        api.out("patch", "configmap", "owner", "-p", '{"metadata":{"finalizers":null}}', *here)

@@ -9,12 +9,13 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import settings
 
 from testbed.api import pki
 from testbed.api.journal import SQLiteJournal
@@ -28,8 +29,8 @@ from testbed.client.kubeconfig import Access, load
 from testbed.model.topology import PortRange
 
 # A busy machine is no failure.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 DEADLINE = 60.0
 Scenario = Callable[[Client], Awaitable[None]]
@@ -56,55 +57,66 @@ def opened(tmp_path: Path) -> Opened:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Callable[[Scenario], None]:
-    """Run a scenario against a server of its own; the server must end well, and on time, on SIGTERM."""
+def settings(tmp_path: Path) -> Settings:
+    """Of a server on the loopback address, with a certificate; `admin` in the same directory may do all."""
     authority = pki.ensure_authority(tmp_path / "pki")
     certificate, key = pki.issue_server(authority, "kube-apiserver", ["127.0.0.1"]).write(tmp_path, "server")
     admin = pki.issue_client(authority, "admin", ["system:masters"])
-    admin.write(tmp_path, "admin")
+    kubelet_certificate, kubelet_key = admin.write(tmp_path, "admin")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = f"https://127.0.0.1:{port}"
+    pki.write_kubeconfig(tmp_path / "config", server, authority.pem, admin.certificate, admin.key)
+    return Settings(
+        db=tmp_path / "db",
+        certificate=certificate,
+        key=key,
+        advertise=IPv4Address("192.0.2.1"),
+        client_ca=tmp_path / "pki" / "ca.crt",
+        kubelet_certificate=kubelet_certificate,
+        kubelet_key=kubelet_key,
+        bind_address="127.0.0.1",
+        port=port,
+    )
+
+
+@pytest.fixture
+def ready() -> Callable[[Client], Awaitable[None]]:
+    """Wait until the server answers."""
+    return _ready
+
+
+async def _ready(client: Client) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while "ok" not in await asyncio.gather(client.request("GET", "/readyz"), return_exceptions=True):
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, settings: Settings) -> Callable[..., None]:
+    """Run a scenario against a server of its own; the server must end well, and on time, on SIGTERM.
+
+    Keywords change its settings. It listens on its own port, where this is seen, and on an inherited socket.
+    """
 
     @asynccontextmanager
-    async def running() -> AsyncIterator[Client]:
+    async def running(**changed: Any) -> AsyncIterator[Client]:
         inherited = socket.create_server(("127.0.0.1", 0))
-        address = inherited.getsockname()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        settings = Settings(
-            db=tmp_path / "db",
-            certificate=certificate,
-            key=key,
-            advertise=IPv4Address("192.0.2.1"),
-            client_ca=tmp_path / "pki" / "ca.crt",
-            kubelet_certificate=tmp_path / "admin.crt",
-            kubelet_key=tmp_path / "admin.key",
-            bind_address="127.0.0.1",
-            port=port,
-            listen_fds=[inherited.detach()],
-        )
-        server = asyncio.create_task(Server(settings).run())
-        config = pki.write_kubeconfig(
-            tmp_path / "config",
-            f"https://127.0.0.1:{address[1]}",
-            authority.pem,
-            admin.certificate,
-            admin.key,
-        )
-        async with Client.from_kubeconfig(config) as client:
-            async with asyncio.timeout(DEADLINE):
-                while "ok" not in await asyncio.gather(
-                    client.request("GET", "/readyz"), return_exceptions=True
-                ):
-                    await asyncio.sleep(0.01)
-            own = Access(f"https://127.0.0.1:{port}", load(config).tls)
-            async with Client(own) as other:
-                assert await other.request("GET", "/readyz") == "ok"
+        host, port = inherited.getsockname()
+        own = replace(settings, listen_fds=[inherited.detach()], **changed)
+        server = asyncio.create_task(Server(own).run())
+        access = load(tmp_path / "config")
+        async with Client(access) as other:
+            await _ready(other)
+        async with Client(Access(f"https://{host}:{port}", access.tls)) as client:
+            await _ready(client)
             yield client
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(server, DEADLINE)
 
-    def run(scenario: Scenario) -> None:
+    def run(scenario: Scenario, **changed: Any) -> None:
         async def main() -> None:
-            async with running() as client:
+            async with running(**changed) as client:
                 await scenario(client)
 
         asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import ssl
@@ -188,24 +189,21 @@ async def kubelet(directory: Path) -> AsyncIterator[int]:
         await runner.cleanup()
 
 
+async def pod_on_a_node(client: Client, port: int) -> None:
+    """A Pod `p` of containers `one` and `two`, on a node whose kubelet is here."""
+    containers = [{"name": "one", "image": "i"}, {"name": "two", "image": "i"}]
+    spec = {"nodeName": "n", "containers": containers}
+    await client.create(PODS, {"metadata": {"name": "p", "namespace": "default"}, "spec": spec})
+    addresses = [{"type": "InternalIP", "address": "127.0.0.1"}]
+    status = {"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}
+    await client.create(NODES, {"metadata": {"name": "n"}, "status": status})
+
+
 def test_logs_come_from_the_kubelet(serve: Any, tmp_path: Path) -> None:
     async def scenario(client: Client) -> None:
-        containers = [{"name": "one", "image": "i"}, {"name": "two", "image": "i"}]
-        pod = {
-            "metadata": {"name": "p", "namespace": "default"},
-            "spec": {"nodeName": "n", "containers": containers},
-        }
-        await client.create(PODS, pod)
         path = PODS.path("default", "p", "log")
         async with kubelet(tmp_path) as port:
-            node = {
-                "metadata": {"name": "n"},
-                "status": {
-                    "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-                    "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-                },
-            }
-            await client.create(NODES, node)
+            await pod_on_a_node(client, port)
             query = {"container": "two", "tailLines": "5"}
             assert (
                 await client.request("GET", path, query=query) == "/containerLogs/default/p/two tailLines=5\n"
@@ -233,5 +231,69 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(serve: Any) ->
                 answer.close()
         service = {"metadata": {"name": "s", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}}
         assert (await client.create(SERVICES, service))["spec"]["clusterIP"]
+
+    serve(scenario)
+
+
+@pytest.mark.feature("C5")
+def test_who_does_not_read_his_watch_is_cut_off_and_others_see_all(serve: Any) -> None:
+    """More than may wait for one watch, and than the sockets on the way take."""
+    text, changes = "x" * 1_000_000, 60
+
+    async def scenario(client: Client) -> None:
+        host, _, port = client.access.server.removeprefix("https://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=client.access.tls, limit=1024)
+        writer.write(f"GET {MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await reader.readuntil(b"\r\n\r\n")
+        made = await client.create(CONFIG_MAPS, config_map("big"))
+        version, seen = made["metadata"]["resourceVersion"], []
+
+        async def follow() -> None:
+            async for event in client.watch(CONFIG_MAPS, resource_version=version):
+                seen.append(event.object["data"]["value"][:2])
+                if len(seen) == changes:
+                    return
+
+        task = asyncio.create_task(follow())
+        for number in range(changes):
+            await client.patch(CONFIG_MAPS, "big", "default", {"data": {"value": f"{number:02}{text}"}})
+        await asyncio.wait_for(task, DEADLINE)
+        assert seen == [f"{number:02}" for number in range(changes)]
+        taken = 0
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while taken < changes * len(text):
+                taken += len(await reader.readexactly(1 << 16))
+        assert taken < changes * len(text)
+        writer.transport.abort()
+
+    serve(scenario)
+
+
+@pytest.mark.feature("C5")
+def test_one_watch_too_many_is_told_when_to_come_back(serve: Any) -> None:
+    async def scenario(client: Client) -> None:
+        assert client._session
+        url = client.access.server + MAPS
+        async with client._session.get(url, params={"watch": "1"}) as first:
+            async with client._session.get(url, params={"watch": "1"}) as second:
+                assert (first.status, second.status, second.headers["Retry-After"]) == (200, 429, "1")
+                assert (await second.json())["reason"] == "TooManyRequests"
+            first.close()
+
+    serve(scenario, most_watches=1)
+
+
+@pytest.mark.parametrize("what", ["exec", "attach", "portforward"])
+def test_a_client_of_bare_spdy_is_told_what_to_use(serve: Any, tmp_path: Path, what: str) -> None:
+    async def scenario(client: Client) -> None:
+        async with kubelet(tmp_path) as port:
+            await pod_on_a_node(client, port)
+            url = client.access.server + PODS.path("default", "p", what)
+            headers = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
+            assert client._session
+            async with client._session.post(url, headers=headers, params={"container": "one"}) as answer:
+                status = await answer.json()
+                assert (answer.status, status["kind"], status["reason"]) == (400, "Status", "BadRequest")
+                assert status["message"].endswith("use kubectl 1.31 or newer")
 
     serve(scenario)
