@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
 from collections.abc import Collection
@@ -13,6 +14,7 @@ from testbed.kernel.netlink import CREATE, EXCL, Netlink, attribute, attributes
 
 NEW, DELETE, GET = 20, 21, 22
 IFA_ADDRESS, IFA_LOCAL = 1, 2
+SIOCGIFHWADDR = 0x8927
 NODAD = 0x02
 """IFA_F_NODAD: an IPv6 address is for use at once, whatever the link."""
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -71,6 +73,13 @@ def index_of(name: str) -> int:
         return socket.if_nametoindex(name) if name else 0
     except OSError:
         return 0
+
+
+def mac_of(name: str) -> bytes:
+    """The hardware address of an interface (netdevice(7)). Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        answer = fcntl.ioctl(any_socket, SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
+    return answer[18:24]
 
 
 def _message(ip: str, index: int) -> bytes:

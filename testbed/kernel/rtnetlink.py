@@ -18,13 +18,16 @@ from testbed.model.families import Address, Network
 Message = tuple[int, int, bytes]
 """Type, flags, payload."""
 
-_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
+_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH, _DELNEIGH = 16, 17, 20, 24, 28, 29
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER, _BRPORT_MODE = 1, 4
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_NDA_DST, _NDA_LLADDR = 1, 2
+_NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
+_NTF_MASTER = 0x04
 _MAIN_TABLE, _BY_HAND, _UNICAST = 254, 4, 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _IFF_UP = 1
@@ -32,6 +35,7 @@ _IFF_UP = 1
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBx")
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -54,9 +58,12 @@ def bridge(name: str, *, mtu: int, mac: bytes) -> Message:
     )
 
 
-def veth(name: str, peer: str, *, netns: int, mtu: int, master: int) -> Message:
-    """A pair of links: `name`, up and a port of the bridge with index `master`; `peer`, born in `netns`."""
+def veth(name: str, peer: str, *, netns: int, mtu: int, master: int, mac: bytes) -> Message:
+    """A pair of links: `name`, up and a port of the bridge with index `master`; `peer`, born in `netns` with
+    the hardware address `mac`.
+    """
     other = _head() + _name(peer) + _number(_IFLA_MTU, mtu) + _number(_IFLA_NET_NS_FD, netns)
+    other += attribute(_IFLA_ADDRESS, mac)
     data = attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, other))
     info = attribute(_IFLA_LINKINFO, attribute(_INFO_KIND, b"veth") + data)
     payload = _head(_IFF_UP) + _name(name) + _number(_IFLA_MTU, mtu) + _number(_IFLA_MASTER, master) + info
@@ -98,6 +105,29 @@ def route(index: int, destination: Network, via: Address | None = None) -> Messa
     if via:
         parts.append(attribute(_RTA_GATEWAY, via.packed))
     return _NEWROUTE, CREATE | REPLACE, b"".join(parts)
+
+
+def neighbour(index: int, address: Address, mac: bytes) -> Message:
+    """Who has an address on the link with that index, known for good and not asked for.
+
+    Such entries do not count towards gc_thresh3, a limit on those of all namespaces of the kernel together
+    (neigh_alloc in net/core/neighbour.c).
+    """
+    head = _NEIGHBOUR.pack(_FAMILIES[address.version], index, _NUD_PERMANENT, 0)
+    payload = head + attribute(_NDA_DST, address.packed) + attribute(_NDA_LLADDR, mac)
+    return _NEWNEIGH, CREATE | REPLACE, payload
+
+
+def no_neighbour(index: int, address: Address) -> Message:
+    """ENOENT when nobody has the address."""
+    head = _NEIGHBOUR.pack(_FAMILIES[address.version], index, 0, 0)
+    return _DELNEIGH, 0, head + attribute(_NDA_DST, address.packed)
+
+
+def behind(index: int, mac: bytes) -> Message:
+    """A bridge finds `mac` behind its port with that index, before that has sent anything."""
+    head = _NEIGHBOUR.pack(socket.AF_BRIDGE, index, _NUD_NOARP, _NTF_MASTER)
+    return _NEWNEIGH, CREATE | REPLACE, head + attribute(_NDA_LLADDR, mac)
 
 
 def _head(flags: int = 0) -> bytes:

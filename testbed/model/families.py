@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeVar
@@ -38,6 +39,12 @@ def of_version(some: Iterable[Either], version: int) -> Either:
 def bracketed(host: str) -> str:
     """A host as a URL or an address with a port has it."""
     return f"[{host}]" if ":" in host else host
+
+
+def mac_of(address: Address) -> bytes:
+    """The hardware address of a virtual link whose address that is: whoever knows the one knows the other."""
+    four = address.packed if address.version == 4 else hashlib.sha256(address.packed).digest()[:4]
+    return b"\x0a\x58" + four
 
 
 def network(text: str, what: str) -> Network:

@@ -4,6 +4,9 @@ Pods have single addresses (/32, /128), one of each range of the configuration, 
 their own node too, through the bridge's. So each packet passes the node's IP layer, where Service rules and
 conntrack are, and a translated reply comes back the same way, with br_netfilter and without it.
 
+Who is behind which address is told and not asked: the kernel's table of neighbours has room for 1,024 that it
+found by asking, in all namespaces together, and none for more Pods than that.
+
 Specification: https://www.cni.dev/docs/spec/ version 1.0.0.
 """
 
@@ -22,7 +25,7 @@ from typing import Any
 
 from testbed.errors import TestbedError
 from testbed.kernel import addresses, namespaces, rtnetlink, sysctl
-from testbed.model.families import ANYWHERE, Address, Network
+from testbed.model.families import ANYWHERE, Address, Network, mac_of
 from testbed.node import hostports
 from testbed.node.ipam import GATEWAY, Addresses
 
@@ -98,11 +101,11 @@ def add(wanted: Attachment) -> dict[str, Any]:
     reserved = Addresses(wanted.directory, wanted.subnets).reserve(wanted.container, wanted.interface)
     try:
         with _opened(wanted.netns) as netns:
-            ends = (wanted.host_end, wanted.interface)
-            made = [rtnetlink.veth(*ends, netns=netns, mtu=wanted.mtu, master=_bridge(wanted))]
-            rtnetlink.send(made + [rtnetlink.hairpin(wanted.host_end)] * wanted.hairpin)
+            bridge = _bridge(wanted)
+            _node_end(wanted, reserved, bridge, netns)
+            gateway = addresses.mac_of(wanted.bridge)
             with _inside(netns):
-                _pod_end(wanted, reserved)
+                _pod_end(wanted, reserved, gateway)
         hostports.add(wanted.host_end, wanted.ports, reserved)
     except BaseException:
         delete(wanted)
@@ -133,7 +136,10 @@ def delete(wanted: Attachment) -> None:
     """DEL: no trace is left. Content when there is nothing, the namespace included."""
     hostports.remove(wanted.host_end, wanted.ports)
     rtnetlink.send([rtnetlink.removal(wanted.host_end)], but=(errno.ENODEV,))
-    Addresses(wanted.directory, wanted.subnets).release(wanted.container, wanted.interface)
+    released = Addresses(wanted.directory, wanted.subnets).release(wanted.container, wanted.interface)
+    if bridge := addresses.index_of(wanted.bridge):
+        gone = [rtnetlink.no_neighbour(bridge, address) for address in released]
+        rtnetlink.send(gone, but=(errno.ENOENT,))
 
 
 def check(wanted: Attachment, result: Mapping[str, Any]) -> None:
@@ -153,7 +159,7 @@ def _bridge(wanted: Attachment) -> int:
     if found:
         return found
     # An address of its own, derived from the gateway's: it must not change as ports come and go.
-    mac = b"\x0a\x58" + _four_bytes(wanted.gateways[0])
+    mac = mac_of(wanted.gateways[0])
     rtnetlink.send([rtnetlink.bridge(wanted.bridge, mtu=wanted.mtu, mac=mac)], but=(errno.EEXIST,))
     for name, value in (
         ("net.ipv4.ip_forward", 1),
@@ -176,7 +182,21 @@ def _bridge(wanted: Attachment) -> int:
     return index
 
 
-def _pod_end(wanted: Attachment, reserved: Sequence[Address]) -> None:
+def _node_end(wanted: Attachment, reserved: Sequence[Address], bridge: int, netns: int) -> None:
+    """The pair of links, and on the node who is behind it."""
+    mac = mac_of(reserved[0])
+    ends = (wanted.host_end, wanted.interface)
+    rtnetlink.send([rtnetlink.veth(*ends, netns=netns, mtu=wanted.mtu, master=bridge, mac=mac)])
+    rtnetlink.send(
+        [
+            *[rtnetlink.hairpin(wanted.host_end)] * wanted.hairpin,
+            rtnetlink.behind(socket.if_nametoindex(wanted.host_end), mac),
+            *(rtnetlink.neighbour(bridge, address, mac) for address in reserved),
+        ]
+    )
+
+
+def _pod_end(wanted: Attachment, reserved: Sequence[Address], gateway_mac: bytes) -> None:
     for name in ("accept_dad", "accept_ra", "accept_redirects"):
         with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
             sysctl.put(f"net.ipv6.conf.{wanted.interface}.{name}", 0)
@@ -186,16 +206,13 @@ def _pod_end(wanted: Attachment, reserved: Sequence[Address]) -> None:
     for gateway in wanted.gateways:
         messages.append(rtnetlink.route(index, ip_network(gateway)))
         messages.append(rtnetlink.route(index, ip_network(ANYWHERE[gateway.version]), via=gateway))
+        messages.append(rtnetlink.neighbour(index, gateway, gateway_mac))
     rtnetlink.send(messages)
 
 
 def single(address: Address) -> str:
     """The network that holds one address."""
     return f"{address}/{address.max_prefixlen}"
-
-
-def _four_bytes(address: Address) -> bytes:
-    return address.packed if address.version == 4 else hashlib.sha256(address.packed).digest()[:4]
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from pyroute2 import IPRoute, NetlinkError
 
 from testbed.client import Client, Informer
 from testbed.kernel import link
+from testbed.model.families import mac_of
 from testbed.model.resources import NODES
 
 log = logging.getLogger(__name__)
@@ -46,16 +47,12 @@ class Peer:
     @property
     def mac(self) -> str:
         """That of its tunnel end: known to all without asking."""
-        return mac_of(self.address)
+        return mac_of(self.address).hex(":")
 
     @property
     def gateway(self) -> IPv4Address:
         """The address of its tunnel end: the first of its Pod range, which no Pod gets."""
         return self.pods.network_address
-
-
-def mac_of(address: IPv4Address) -> str:
-    return "0a:58:" + ":".join(f"{byte:02x}" for byte in address.packed)
 
 
 def peer_of(node: Object) -> Peer | None:

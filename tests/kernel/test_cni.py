@@ -15,8 +15,18 @@ import pytest
 from pyroute2 import IPRoute
 
 from testbed.cli import cni
-from testbed.kernel import link, sysctl
+from testbed.kernel import addresses, link, sysctl
 from testbed.kernel.netns import Worker, scratch
+from testbed.packets.capture import JUMP_EQUAL, LOAD_WORD, PROTOCOL_OF_FRAME, RETURN, Sniffer
+
+ARP_ONLY = [
+    (LOAD_WORD, 0, 0, PROTOCOL_OF_FRAME),
+    (JUMP_EQUAL, 0, 1, 0x0806),
+    (RETURN, 0, 0, 0xFFFF),
+    (RETURN, 0, 0, 0),
+]
+PERMANENT = 0x80
+"""NUD_PERMANENT, linux/neighbour.h"""
 
 
 def call(command: str, container: str, netns: str, config: dict[str, Any]) -> tuple[int, Any]:
@@ -43,6 +53,13 @@ def bridge_state() -> tuple[list[str], str]:
     with IPRoute() as ip:
         held = [each.get_attr("IFA_LOCAL") for each in ip.get_addr(index=link.index(ip, "cni0"), family=2)]
     return held, sysctl.get("net.ipv4.ip_forward")
+
+
+def told_neighbours() -> dict[str, str]:
+    """Address → hardware address, of those that are there for good."""
+    with IPRoute() as ip:
+        found = [each for each in ip.get_neighbours() if each["state"] == PERMANENT]
+    return {str(each.get_attr("NDA_DST")): each.get_attr("NDA_LLADDR") for each in found}
 
 
 def serve_once() -> None:
@@ -111,6 +128,28 @@ def test_check_sees_what_is_missing_and_del_leaves_nothing_and_may_be_repeated(
         code, error = node.call(call, "CHECK", "a", str(pod), checked)
         assert code == 1
         assert "is gone" in error["msg"]
+
+
+def test_who_is_behind_an_address_is_told_and_not_asked(
+    node: Worker, config: dict[str, Any], tmp_path: Path
+) -> None:
+    """What the kernel finds by asking has its place in a table that all namespaces share."""
+    config["ipam"] = {
+        "ranges": [[{"subnet": "10.244.7.0/29"}], [{"subnet": "fd00:7::/64"}]],
+        "dataDir": str(tmp_path),
+    }
+    with scratch() as netns, Worker(netns) as pod:
+        assert node.call(call, "ADD", "a", str(netns), config)[0] == 0
+        mac = pod.call(addresses.mac_of, "eth0").hex(":")
+        gateway = node.call(addresses.mac_of, "cni0").hex(":")
+        assert node.call(told_neighbours) == {"10.244.7.2": mac, "fd00:7::2": mac}
+        assert pod.call(told_neighbours) == {"10.244.7.1": gateway, "fd00:7::1": gateway}
+        pod.call(serve_once)
+        with Sniffer(netns, ARP_ONLY) as seen:
+            assert node.call(ask, "10.244.7.2") == "10.244.7.1"
+            assert seen.read_both()[1] == []
+        assert node.call(call, "DEL", "a", str(netns), config)[0] == 0
+    assert node.call(told_neighbours) == {}
 
 
 def test_del_is_content_when_the_namespace_is_gone(node: Worker, config: dict[str, Any]) -> None:
