@@ -10,7 +10,8 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 KINDS = {
@@ -64,6 +65,23 @@ def enter(where: int | str | Path, kinds: Iterable[str] = ("net",)) -> None:
 def setns(descriptor: int, kind: str) -> None:
     """setns(2) on an open namespace file."""
     _check(_libc.setns(descriptor, KINDS[kind]), f"setns {kind}")
+
+
+@contextmanager
+def inside(netns: str | Path) -> Iterator[None]:
+    """The calling thread in the network namespace whose file is `netns`; back in its own afterwards.
+
+    A socket stays in the namespace that it was made in.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(netns)
+        try:
+            yield
+        finally:
+            setns(home, "net")
+    finally:
+        os.close(home)
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:

@@ -44,7 +44,9 @@ def port_mappings(pod: Object) -> list[Object]:
 def refusal(pod: Object, others: Iterable[Object]) -> tuple[str, str] | None:
     """Reason and message when the node cannot take `pod` beside `others`, in the kubelet's words."""
     wanted = host_ports(pod)
-    taken = [port for other in others if wanted for port in host_ports(other)]
+    if not wanted:
+        return None
+    taken = [port for other in others for port in host_ports(other)]
     if any(_clash(one, other) for one in wanted for other in taken):
         return "NodePorts", "Pod was rejected: Node didn't have free ports for the requested pod ports"
     return None

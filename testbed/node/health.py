@@ -57,7 +57,7 @@ class Health:
             await self._tell("FailedPostStartHook", wrong)
             await self._end(None)
         if each.program and each.program.listens:
-            await probes.listening(self._process.pid, each.program.listens)
+            await probes.listening(self._process.pid, self._attached.ips, each.program.listens)
         if each.spec.get("startupProbe"):
             async for good, why in self._results("startupProbe"):
                 if good:

@@ -94,7 +94,7 @@ class Kubelet:
     def _worker(self, pod: Object) -> PodWorker:
         uid = pod["metadata"]["uid"]
         fresh = self.node.sandboxes.attached(uid) is None and uid not in self._adopted
-        taken = [each.pod for each in self.workers.values() if each.holds_its_ports]
+        taken = (each.pod for each in self.workers.values() if each.holds_its_ports)
         refused = (refused_before(pod) or refusal(pod, taken)) if fresh else None
         return PodWorker(self.node, pod, self._adopted.pop(uid, ()), refused)
 

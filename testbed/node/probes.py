@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from testbed.kernel import namespaces
+from testbed.kernel.sock_diag import OpenPorts
 
 Object = dict[str, Any]
 Exec = Callable[[Sequence[str], float], Awaitable[tuple[bool, str]]]
@@ -17,6 +21,8 @@ LISTEN = {"tcp": "0A", "udp": "07"}
 """Socket states in /proc/net: TCP_LISTEN, and for UDP TCP_CLOSE, which is "bound" (net/tcp_states.h)."""
 LISTEN_EVERY, LISTEN_DEADLINE = 0.004, 5.0
 """Seconds."""
+THOROUGH_EACH = 50
+"""Looks of which one is at all sockets."""
 
 
 async def results(probe: Object, container: Object, ip: str, run: Exec) -> AsyncIterator[tuple[bool, str]]:
@@ -87,15 +93,28 @@ def port_of(port: int | str, container: Object) -> int:
     raise ValueError(f"the container has no port named {port!r}")
 
 
-async def listening(pid: int, ports: Sequence[tuple[str, int]]) -> None:
+async def listening(pid: int, ips: Sequence[str], ports: Sequence[tuple[str, int]]) -> None:
     """Wait until all `ports` are open in the network namespace of `pid`, without sending it anything.
 
     Returns after LISTEN_DEADLINE too, and when the process ends: then the probe or the exit tells.
+    `ips`: the addresses of that namespace at which they should be; now and then any other will do.
     """
-    with contextlib.suppress(TimeoutError, OSError):
+    with contextlib.suppress(TimeoutError, OSError), await asyncio.to_thread(_open_ports, pid) as there:
         async with asyncio.timeout(LISTEN_DEADLINE):
-            while not all(_is_open(pid, protocol, port) for protocol, port in ports):
+            for turn in itertools.count(1):
+                thorough = turn % THOROUGH_EACH == 0
+                if all(
+                    any(there.has(protocol, ip, port) for ip in ips)
+                    or (thorough and _is_open(pid, protocol, port))
+                    for protocol, port in ports
+                ):
+                    return
                 await asyncio.sleep(LISTEN_EVERY)
+
+
+def _open_ports(pid: int) -> OpenPorts:
+    with namespaces.inside(f"/proc/{pid}/ns/net"):
+        return OpenPorts()
 
 
 def _is_open(pid: int, protocol: str, port: int) -> bool:

@@ -184,16 +184,10 @@ def _make_netns(path: str) -> None:
 
 
 def _open_socket(path: str) -> socket.socket:
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if path:
-            namespaces.enter(path)
+    with namespaces.inside(path or "/proc/thread-self/ns/net"):
         made = socket.socket()
-        made.setblocking(False)
-        return made
-    finally:
-        namespaces.setns(own, "net")
-        os.close(own)
+    made.setblocking(False)
+    return made
 
 
 def _remove_netns(path: str) -> None:

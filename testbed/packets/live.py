@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import product
 
+from testbed.kernel.namespaces import inside
 from testbed.lab.cluster import Cluster
 from testbed.model.cases import Case, To, live_name
 from testbed.model.deviations import (
@@ -46,7 +47,6 @@ from testbed.packets import scene
 from testbed.packets.matrix import HURRY_SECONDS, SETTLE_SECONDS, Asked, Exchange, Stage
 from testbed.packets.patience import patience, until
 from testbed.packets.probe import Question
-from testbed.packets.sockets import inside
 from testbed.packets.verdict import FAILED, PASSED, Verdict
 
 CHANGE_SECONDS = 10.0

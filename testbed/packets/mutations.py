@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from testbed.errors import TestbedError
+from testbed.kernel.namespaces import inside
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.model.cases import Case, live_version
@@ -23,7 +24,6 @@ from testbed.packets.matrix import HURRY_SECONDS, Stage
 from testbed.packets.mutants import Mutant
 from testbed.packets.noticing import notices
 from testbed.packets.patience import until
-from testbed.packets.sockets import inside
 from testbed.packets.verdict import PASSED, Verdict
 from testbed.proxy import faults
 

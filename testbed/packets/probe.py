@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from testbed.kernel.namespaces import inside
 from testbed.packets.patience import patience
-from testbed.packets.sockets import inside
 
 FIRST_PORT, LAST_PORT = 11000, 29999
 """Source ports: between those that Kubernetes listens on, and node ports and those that the kernel gives out.

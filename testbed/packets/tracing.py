@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from testbed.kernel.namespaces import inside
 from testbed.lab.machine import Machine
 from testbed.packets.patience import patience, until
-from testbed.packets.sockets import inside
 
 TABLE = "testbed-trace"
 REHEARSAL = 10999

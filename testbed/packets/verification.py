@@ -13,6 +13,7 @@ from pathlib import Path
 
 from testbed.errors import TestbedError
 from testbed.kernel import sysctl
+from testbed.kernel.namespaces import inside
 from testbed.lab import rootfs
 from testbed.lab.bringup import bring_up
 from testbed.lab.cluster import Cluster
@@ -30,7 +31,6 @@ from testbed.packets.live import Live
 from testbed.packets.matrix import ANSWER_SECONDS, BRIDGE, HURRY_SECONDS, Place, Stage
 from testbed.packets.mutants import Mutant
 from testbed.packets.mutations import Hunt
-from testbed.packets.sockets import inside
 from testbed.packets.verdict import FAILED, NOT_RUN, PASSED, Verdict
 
 LEFTOVERS = "leftovers"

@@ -26,7 +26,7 @@ def _server() -> Iterator[int]:
     process = get_context("fork").Process(target=serve, args=({"tcp": [port], "udp": [port]},))
     process.start()
     try:
-        asyncio.run(probes.listening(process.pid or 0, [("tcp", port), ("udp", port)]))
+        asyncio.run(probes.listening(process.pid or 0, ["127.0.0.1"], [("tcp", port), ("udp", port)]))
         yield port
     finally:
         process.terminate()
