@@ -1,4 +1,4 @@
-"""The program of image agnhost, for tests that use it: netexec, serve-hostname, pause, connect, porter.
+"""The program of image agnhost, for tests that use it: netexec, serve-hostname, connect, liveness and others.
 
 testbed agnhost netexec --http-port 8080 --udp-port 8081 &
 curl http://127.0.0.1:8080/hostname
@@ -7,6 +7,8 @@ curl http://127.0.0.1:8080/hostname
 from __future__ import annotations
 
 import argparse
+
+ON_ONE_PORT = ("serve-hostname", "test-webserver", "liveness")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     netexec.add_argument("--http-override", default="", help="what / answers")
     hostname = programs.add_parser("serve-hostname", help="answers with the host's name")
     hostname.add_argument("--port", type=int, default=9376)
+    webserver = programs.add_parser("test-webserver", help="serves the files of its machine")
+    webserver.add_argument("--port", type=int, default=80)
+    liveness = programs.add_parser("liveness", help="is well for 10 s, and no longer: for liveness probes")
+    liveness.add_argument("--port", type=int, default=8080)
     programs.add_parser("pause", help="does nothing")
     programs.add_parser("porter", help="serves the ports that variables SERVE_PORT_N name")
     connect = programs.add_parser("connect", help="tries to reach HOST:PORT")
@@ -37,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
             return asyncio.run(agnhost.connect(args.target, seconds(args.timeout), args.protocol))
         if args.program == "netexec":
             asyncio.run(agnhost.netexec(args.http_port, args.udp_port, args.http_override))
-        elif args.program == "serve-hostname":
-            asyncio.run(agnhost.serve_hostname(args.port))
+        elif args.program in ON_ONE_PORT:
+            asyncio.run(getattr(agnhost, args.program.replace("-", "_"))(args.port))
         else:
             asyncio.run({"pause": agnhost.pause, "porter": agnhost.porter}[args.program]())
     except OSError as error:

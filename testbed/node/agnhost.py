@@ -1,4 +1,4 @@
-"""The program of image agnhost, as far as tests of Services use it: netexec, serve-hostname, pause, connect.
+"""The program of image agnhost, as far as tests of Services and Pods use it.
 
 Its answers are those of kubernetes test/images/agnhost, which the upstream e2e tests read.
 """
@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import cast
@@ -19,6 +20,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 DIAL_TIMEOUT = 5.0
 """Seconds for one attempt of /dial."""
+HEALTHY = 10.0
+"""Seconds for which `liveness` is well."""
 MAPPED = "::ffff:"
 
 
@@ -157,6 +160,38 @@ async def serve_hostname(port: int) -> None:
 
     app = web.Application()
     app.router.add_get("/{path:.*}", hostname)
+    await _serve(app, port)
+    await _until_told(asyncio.Event())
+
+
+async def test_webserver(port: int) -> None:
+    """The files of this machine to whoever asks."""
+    app = web.Application()
+    app.router.add_static("/", "/", show_index=True, follow_symlinks=True)
+    await _serve(app, port)
+    await _until_told(asyncio.Event())
+
+
+async def liveness(port: int) -> None:
+    """A server that is well for some seconds and from then on says, at /healthz, that it is not."""
+    app = web.Application()
+    began = time.monotonic()
+
+    async def started(_: web.Request) -> web.Response:
+        return web.Response(text=f"{time.monotonic() - began}s")
+
+    async def healthz(_: web.Request) -> web.Response:
+        lived = time.monotonic() - began
+        return (
+            web.Response(text="ok") if lived <= HEALTHY else web.Response(text=f"error: {lived}", status=500)
+        )
+
+    async def redirect(request: web.Request) -> web.Response:
+        raise web.HTTPFound(request.query.get("loc", "/"))
+
+    app.add_routes(
+        [web.get("/started", started), web.get("/healthz", healthz), web.get("/redirect", redirect)]
+    )
     await _serve(app, port)
     await _until_told(asyncio.Event())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -9,8 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from testbed.node import agnhost
 
 AGNHOST = [sys.executable, "-m", "testbed.cli.main", "agnhost"]
 
@@ -21,22 +25,27 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def ports() -> Iterator[tuple[int, int]]:
-    http, udp = free_port(), free_port(socket.SOCK_DGRAM)
-    words = [*AGNHOST, "netexec", f"--http-port={http}", f"--udp-port={udp}"]
-    with subprocess.Popen(words) as process:
+@contextlib.contextmanager
+def running(port: int, *words: str) -> Iterator[None]:
+    with subprocess.Popen([*AGNHOST, *words]) as process:
         deadline = time.monotonic() + 30
         while True:
             try:
-                socket.create_connection(("127.0.0.1", http), timeout=1).close()
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
                 assert time.monotonic() < deadline
                 assert process.poll() is None
-        yield http, udp
+        yield
         process.terminate()
         assert process.wait(10) == 0
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[tuple[int, int]]:
+    http, udp = free_port(), free_port(socket.SOCK_DGRAM)
+    with running(http, "netexec", f"--http-port={http}", f"--udp-port={udp}"):
+        yield http, udp
 
 
 def get(port: int, path: str) -> str:
@@ -84,3 +93,18 @@ def test_connect_says_why_it_could_not(ports: tuple[int, int]) -> None:
 
     assert connect(ports[0]) == (0, "")
     assert connect(free_port()) == (1, "REFUSED")
+
+
+def test_a_web_server_has_the_files_of_its_machine(tmp_path: Path) -> None:
+    (tmp_path / "greeting").write_text("hello")
+    port = free_port()
+    with running(port, "test-webserver", f"--port={port}"):
+        assert get(port, f"{tmp_path}/greeting") == "hello"
+        assert "greeting" in get(port, f"{tmp_path}/")
+
+
+def test_liveness_is_well_at_first() -> None:
+    port = free_port()
+    with running(port, "liveness", f"--port={port}"):
+        assert get(port, "/healthz") == "ok"
+        assert float(get(port, "/started").removesuffix("s")) < agnhost.HEALTHY
