@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import Any
 
@@ -26,7 +27,7 @@ class Recorder:
         self._client = client
         self._source = {"component": component} | ({"host": host} if host else {})
         self._counts: dict[tuple[str, ...], tuple[str, int]] = {}
-        self._notes: deque[tuple[Object, str, str, str]] = deque()
+        self._notes: deque[tuple[Object, str, str, str, int]] = deque()
         self._writer: asyncio.Task[None] | None = None
 
     async def normal(self, obj: Object, reason: str, message: str) -> None:
@@ -41,7 +42,7 @@ class Recorder:
         When too many wait, further ones are let go, as Kubernetes' recorders do.
         """
         if len(self._notes) < MOST_WAITING:
-            self._notes.append((obj, "Normal", reason, message))
+            self._notes.append((obj, "Normal", reason, message, time.time_ns()))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_notes())
 
@@ -49,18 +50,20 @@ class Recorder:
         while self._notes:
             await self._record(*self._notes.popleft())
 
-    async def _record(self, obj: Object, kind: str, reason: str, message: str) -> None:
-        metadata = obj["metadata"]
+    async def _record(self, obj: Object, kind: str, reason: str, message: str, when: int = 0) -> None:
+        """`when`: nanoseconds since the epoch; 0 for now."""
+        metadata, when = obj["metadata"], when or time.time_ns()
         namespace = metadata.get("namespace") or "default"
         key = (metadata.get("uid", ""), metadata["name"], kind, reason, message)
         name, count = self._counts.get(key, ("", 0))
         try:
             if name:
-                patch = {"count": count + 1, "lastTimestamp": timestamp()}
+                patch = {"count": count + 1, "lastTimestamp": timestamp(when)}
                 await self._client.patch(EVENTS, name, namespace, patch)
             else:
-                made = await self._client.create(EVENTS, self._event(obj, namespace, kind, reason, message))
-                name = made["metadata"]["name"]
+                event = self._event(obj, namespace, kind, reason, message, when)
+                await self._client.create(EVENTS, event)
+                name = event["metadata"]["name"]
         except ApiError as error:
             log.warning("event %s of %s: %s", reason, metadata["name"], error)
             self._counts.pop(key, None)
@@ -69,8 +72,8 @@ class Recorder:
             self._counts.pop(next(iter(self._counts)))
         self._counts[key] = (name, count + 1)
 
-    def _event(self, obj: Object, namespace: str, kind: str, reason: str, message: str) -> Object:
-        metadata, now = obj["metadata"], timestamp()
+    def _event(self, obj: Object, namespace: str, kind: str, reason: str, message: str, when: int) -> Object:
+        metadata = obj["metadata"]
         involved = {
             "apiVersion": obj.get("apiVersion", "v1"),
             "kind": obj.get("kind", ""),
@@ -82,7 +85,8 @@ class Recorder:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{metadata['name']}.", "namespace": namespace},
+            # Named as Kubernetes does, so that a list has them in the order in which they happened.
+            "metadata": {"name": f"{metadata['name']}.{when:x}", "namespace": namespace},
             "involvedObject": involved,
             "type": kind,
             "reason": reason,
@@ -90,7 +94,7 @@ class Recorder:
             "source": self._source,
             "reportingComponent": self._source["component"],
             "reportingInstance": self._source.get("host", ""),
-            "firstTimestamp": now,
-            "lastTimestamp": now,
+            "firstTimestamp": timestamp(when),
+            "lastTimestamp": timestamp(when),
             "count": 1,
         }

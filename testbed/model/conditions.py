@@ -8,9 +8,10 @@ from typing import Any
 Object = dict[str, Any]
 
 
-def timestamp(micro: bool = False) -> str:
-    """Now, as the API writes a Time (whole seconds) or a MicroTime."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+def timestamp(nanoseconds: int = 0, micro: bool = False) -> str:
+    """Now, or a time since the epoch, as the API writes a Time (whole seconds) or a MicroTime."""
+    time = datetime.fromtimestamp(nanoseconds / 1e9, UTC) if nanoseconds else datetime.now(UTC)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds_since(time: str) -> float:

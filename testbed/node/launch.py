@@ -134,8 +134,12 @@ async def begin(node: Node, pod: Object, each: Container, attached: Attached, at
     log_file(pod, each.name, attempt - 2).unlink(
         missing_ok=True
     )  # this run's and the previous one's are kept
+    image = f'Container image "{each.spec.get("image")}" already present on machine'
+    node.events.note(pod, "Pulled", image)
     if not each.program.unit:
-        return await _start(node, each, await process_of(node, pod, each, attached, attempt))
+        process = await process_of(node, pod, each, attached, attempt)
+        node.events.note(pod, "Created", f"Created container: {each.name}")
+        return await _start(node, each, process)
     status = await _running_unit(node.runtime, each.program.unit)
     log = log_file(pod, each.name, attempt)
     log.parent.mkdir(parents=True, exist_ok=True)

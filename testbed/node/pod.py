@@ -213,7 +213,7 @@ class PodWorker:
             return
         except (TestbedError, OSError) as error:
             back_off(each, reason_of(error), 1, str(error))
-            await self.node.events.warn(self.pod, "Failed", f"Error: container {each.name}: {error}")
+            await self.node.events.warn(self.pod, "Failed", f"Error: {error}")
             return
         if restart and each.process:
             if not each.program.unit:

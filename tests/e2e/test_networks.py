@@ -10,6 +10,9 @@ from typing import Any
 import live
 import pytest
 from live import Kubectl, until
+from scapy.layers.inet import IP, TCP
+
+from testbed.packets.capture import Sniffer, port_filter
 
 MACHINES = ("client", "node01", "node02")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cni-bridge.conflist"
@@ -80,6 +83,19 @@ def test_every_pod_sees_the_others_at_their_own_addresses(kubectl: Kubectl) -> N
     target = f"http://{ip_of(kubectl, 'shown')}:8080/"
     for pod in ("near", "far", "shown"):
         assert ask(kubectl, pod, target)["peer"] == ip_of(kubectl, pod)
+
+
+@pytest.mark.feature("A1", "A2")
+def test_what_arrives_at_a_pod_bears_its_senders_address(kubectl: Kubectl) -> None:
+    """By the packets themselves, captured where they arrive."""
+    receiver = json.loads(kubectl("get", "pod", "shown", "-o", "json"))
+    netns = kubectl.cluster.machine("node01").pod_netns(receiver)
+    for pod in ("near", "far", "shown"):
+        with Sniffer(netns, port_filter([8080])) as seen:
+            ask(kubectl, pod, f"http://{receiver['status']['podIP']}:8080/")
+            packets = [IP(data) for data in seen.read()]
+        asked = {packet.src for packet in packets if packet[TCP].dport == 8080}
+        assert asked == {ip_of(kubectl, pod)}
 
 
 @pytest.mark.feature("A4", "B7")
