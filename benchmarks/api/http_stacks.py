@@ -27,7 +27,7 @@ from types import SimpleNamespace
 
 from load import Connection, connect, request
 
-from testbed.api import pki
+from testbed.client import pki
 
 SMALL, LARGE = b"x" * 1024, b"x" * (4 << 20)
 WATCHERS, TICKS, LINES = 100, 100, 5

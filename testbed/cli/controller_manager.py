@@ -16,7 +16,7 @@ from testbed.model.families import listed, networks, overlap
 from testbed.model.topology import DEFAULT_CLUSTER_CIDRS, DEFAULT_NODE_GRACE, DEFAULT_SERVICE_CIDRS
 
 if TYPE_CHECKING:
-    from testbed.api.pki import Authority
+    from testbed.client.pki import Authority
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _authority(certificate: str, key: str) -> Authority | None:
     """The authority in these two files; None when none is named. Raises UsageError."""
-    from testbed.api import pki
+    from testbed.client import pki
 
     if not certificate and not key:
         return None

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from testbed.api.certificates import request_of
-from testbed.api.pki import Authority, sign
+from testbed.client.pki import Authority, sign
 from testbed.controllers.base import Controller, Object, World
 from testbed.model.conditions import timestamp
 from testbed.model.resources import CERTIFICATE_SIGNING_REQUESTS

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from testbed.api.pki import Authority
 from testbed.client import Client
+from testbed.client.pki import Authority
 from testbed.controllers.aggregation import ClusterRoleAggregation
 from testbed.controllers.base import Controller, World
 from testbed.controllers.certificates import Certificates

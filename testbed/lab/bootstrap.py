@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from testbed.api import pki
+from testbed.client import pki
 
 TOKENS, KUBECONFIG = "bootstrap-tokens.csv", "bootstrap.kubeconfig"
 GROUP = "system:bootstrappers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.api import pki
+from testbed.client import pki
 from testbed.lab import bootstrap
 from testbed.lab.cluster import ADMIN_KUBECONFIG, INSIDE_KUBECONFIG
 from testbed.lab.state import State

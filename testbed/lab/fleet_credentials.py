@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.api import pki
+from testbed.client import pki
 from testbed.lab import bootstrap
 from testbed.model.families import Network
 from testbed.model.topology import API_PORT

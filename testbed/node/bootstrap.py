@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from testbed.api.pki import Pair, general_name, key_pem, write_kubeconfig
 from testbed.client import ApiError, Client
+from testbed.client.pki import Pair, general_name, key_pem, write_kubeconfig
 from testbed.errors import TestbedError
 from testbed.model.resources import CERTIFICATE_SIGNING_REQUESTS
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.api import pki
+from testbed.client import pki
 
 DEADLINE = 60.0
 """Seconds; a loaded machine is no failure."""

@@ -39,6 +39,13 @@ spec:
 ---
 apiVersion: v1
 kind: Pod
+metadata: {name: counter}
+spec:
+  containers:
+  - {name: c, image: busybox, command: [sh, -c, "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.2; done"]}
+---
+apiVersion: v1
+kind: Pod
 metadata: {name: echo}
 spec: {containers: [{name: c, image: testbed/echo, ports: [{containerPort: 8080}]}]}
 """
@@ -48,7 +55,7 @@ spec: {containers: [{name: c, image: testbed/echo, ports: [{containerPort: 8080}
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with live.running("streams", tmp_path_factory.mktemp("streams"), "--nodes", "1") as cluster:
         assert kubectl(cluster, "apply", "-f", "-", stdin=PODS.encode()).returncode == 0
-        ready = ("wait", "--for=condition=Ready", "pod/box", "pod/echo", "--timeout=60s")
+        ready = ("wait", "--for=condition=Ready", "pod/box", "pod/counter", "pod/echo", "--timeout=60s")
         assert kubectl(cluster, *ready).returncode == 0
         yield cluster
 
@@ -132,6 +139,19 @@ def test_a_client_that_goes_away_ends_its_command(cluster: Cluster) -> None:
     process.stdout.close()
     waiting = "for i in $(seq 500); do pgrep -f 'sleep 6666[6]' || exit 0; sleep 0.02; done; exit 1"
     assert inside(cluster, waiting)[0] == 0
+
+
+@pytest.mark.feature("C1", "C3")
+def test_a_log_is_followed_as_it_is_written(cluster: Cluster) -> None:
+    last = kubectl(cluster, "logs", "counter", "--tail=1").stdout.decode()
+    with subprocess.Popen(
+        argv(cluster, "logs", "-f", "counter", "--tail=1"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        followed = [int(process.stdout.readline().removeprefix("line ")) for _ in range(10)]
+        process.kill()
+    assert followed == list(range(followed[0], followed[0] + 10))
+    assert followed[0] >= int(last.removeprefix("line "))
 
 
 @pytest.mark.feature("C1", "C3")

@@ -17,7 +17,7 @@ import schemathesis
 from own_server import Api, prepared
 from schemathesis.generation import GenerationMode
 
-from testbed.api import pki
+from testbed.client import pki
 
 pytestmark = pytest.mark.feature("C5")
 

@@ -17,14 +17,13 @@ from typing import Any
 import hypothesis
 import pytest
 
-from testbed.api import pki
 from testbed.api.journal import SQLiteJournal
 from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID, derive, index
 from testbed.api.server import Server, Settings
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.store import Store
-from testbed.client import Client
+from testbed.client import Client, pki
 from testbed.client.kubeconfig import Access, load
 from testbed.model.topology import PortRange
 

@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from testbed.api import pki
 from testbed.api.certificates import errors, request_of
+from testbed.client import pki
 from testbed.controllers.certificates import CLIENT, SERVING, approvable
 from testbed.node import bootstrap
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.api import pki
-from testbed.client import kubeconfig
+from testbed.client import kubeconfig, pki
 from testbed.errors import UsageError
 
 
