@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from testbed.kernel.namespaces import inside
 from testbed.lab.machine import Machine
@@ -187,11 +188,15 @@ def connections(machine: Machine, protocol: str, port: int) -> Iterator[str]:
     for family in ("ipv4", "ipv6"):
         for line in machine.run([*words, "-f", family], check=False).stdout.splitlines():
             yield from translated(line)
-    table = machine.run(["cat", "/proc/net/ip_vs_conn"], check=False).stdout
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        if int(fields[2], 16) == port:
-            yield f"IPVS: sent to {_readable(fields[5])}:{int(fields[6], 16)}, state {fields[7]}"
+    yield from balanced(machine.run(["cat", "/proc/net/ip_vs_conn"], check=False).stdout, protocol, port)
+
+
+def balanced(text: str, protocol: str, port: int) -> Iterator[str]:
+    """Where IPVS has sent what came from a source port, from its /proc/net/ip_vs_conn."""
+    for fields in map(str.split, text.splitlines()[1:]):
+        if fields[0] == protocol.upper() and int(fields[2], 16) == port:
+            server = _end(_readable(fields[5]), str(int(fields[6], 16)))
+            yield f"IPVS: {_end(_readable(fields[3]), str(int(fields[4], 16)))} sent to {server}, {fields[7]}"
 
 
 def translated(line: str) -> Iterator[str]:
@@ -211,7 +216,5 @@ def _end(address: str, port: str) -> str:
 
 
 def _readable(text: str) -> str:
-    """An address as /proc/net/ip_vs_conn writes it."""
-    if text.startswith("["):
-        return text
-    return ".".join(str(byte) for byte in bytes.fromhex(text))
+    """An address as /proc/net/ip_vs_conn writes it: 0AF40102, or all of an IPv6 one."""
+    return str(ip_address(text if ":" in text else bytes.fromhex(text)))

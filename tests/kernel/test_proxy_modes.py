@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from service_scene import (
@@ -22,7 +22,7 @@ from service_scene import (
     variant_path,
 )
 
-from testbed.model.service import Protocol, Snapshot
+from testbed.model.service import Endpoint, Protocol, Route, Snapshot
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 A, B = PODS["a"], PODS["b"]
@@ -151,3 +151,21 @@ def test_stale_udp_flow_is_forgotten(running: Running) -> None:
         running.sync(snapshot(service(pod, protocol=UDP)))
         assert running.scene.ask("client", NODE, NODE_PORT, "UDP", **fixed).split()[0] == pod
         assert running.scene.ask("b", VIP, PORT, "UDP", **fixed).split()[0] == pod
+
+
+def test_what_is_enormous_takes_no_other_service_along(running: Running) -> None:
+    """A thousand ports, and a thousand endpoints that nobody has heard of."""
+    nobody = Route(
+        tuple(Endpoint(f"10.245.{number // 250}.{number % 250 + 1}", 80) for number in range(1000))
+    )
+    many = service(service="many", cluster_ip="10.96.0.8", node_port=0, cluster=nobody, local=Route())
+    ports = [
+        replace(many, service="ports", cluster_ip="10.96.0.9", port_name=str(one), port=one, cluster=Route())
+        for one in range(1, 501)
+    ]
+    open_ports = [replace(one, cluster=service("a").cluster, port=one.port + 500) for one in ports]
+    open_ports = [replace(one, port_name=f"open-{one.port}") for one in open_ports]
+    running.sync(snapshot(service("a"), many, *ports, *open_ports))
+    assert running.scene.ask("client", NODE, NODE_PORT).split()[0] == "a"
+    assert running.scene.ask("b", "10.96.0.9", 1000).split()[0] == "a"
+    assert running.scene.ask("b", "10.96.0.9", 500) == "refused"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.packets.tracing import Way, counters, events, risen, translated
+from testbed.packets.tracing import Way, balanced, counters, events, risen, translated
 
 MONITORED = """\
 trace id 0610a649 inet testbed-trace output rule tcp sport 12345 meta nftrace set 1 (verdict continue)
@@ -54,6 +54,24 @@ def test_a_connection_in_words() -> None:
         "source to 10.244.1.1:49876"
     ]
     assert list(translated("conntrack v1.4.7: 0 flow entries")) == []
+
+
+BALANCED = """\
+Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP 0AF40103 7D6E 0A60A1B4 0050 0AF40102 1F90 ESTABLISHED     899
+UDP 0AF40103 7D6E 0A60A1B4 0035 0AF40102 0035 UDP             299
+TCP fd00:0010:0244:0001:0000:0000:0000:0003 8D6F fd00:0010:0096:0000:0000:0000:0000:0009 0050 """
+BALANCED += "fd00:0010:0244:0001:0000:0000:0000:0002 1F90 FIN_WAIT        119\n"
+
+
+def test_where_ipvs_has_sent_it_in_words() -> None:
+    assert list(balanced(BALANCED, "TCP", 0x7D6E)) == [
+        "IPVS: 10.96.161.180:80 sent to 10.244.1.2:8080, ESTABLISHED"
+    ]
+    assert list(balanced(BALANCED, "TCP", 0x8D6F)) == [
+        "IPVS: [fd00:10:96::9]:80 sent to [fd00:10:244:1::2]:8080, FIN_WAIT"
+    ]
+    assert list(balanced("", "TCP", 1)) == []
 
 
 def test_a_node_that_saw_nothing_says_so() -> None:

@@ -79,6 +79,19 @@ def test_missing_node_name_and_unknown_fields(tracker: Tracker) -> None:
     assert not one.external_local
 
 
+@pytest.mark.parametrize("zone", ["nowhere", "", "a zone, it says", 7, None])
+@pytest.mark.feature("B10")
+def test_hints_for_a_zone_that_is_not_this_nodes_take_no_endpoint_away(tracker: Tracker, zone: Any) -> None:
+    """Whatever they say, and whether or not the node knows its own zone: traffic goes everywhere."""
+    hints = {"forZones": [{"name": zone}]}
+    hinted = [{**endpoint(ip, THERE), "zone": zone, "hints": hints} for ip in ("10.0.0.1", "10.0.0.2")]
+    tracker.service(None, service(trafficDistribution="PreferClose"))
+    tracker.endpoint_slice(None, piece(*hinted))
+    for labels in ({}, {"topology.kubernetes.io/zone": "somewhere"}):
+        tracker.own_node(None, {"metadata": {"labels": labels}})
+        assert ips(only(tracker).cluster.endpoints) == ["10.0.0.1", "10.0.0.2"]
+
+
 def test_an_address_twice_counts_once_whatever_its_parts_say(tracker: Tracker) -> None:
     """Here or there, ready or not: where one says so, in whichever order."""
     first = piece(endpoint("10.0.0.1", HERE), endpoint("10.0.0.1", THERE))

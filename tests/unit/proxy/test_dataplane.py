@@ -95,6 +95,32 @@ def test_upload_ends_by_half_close(plane: DataPlane) -> None:
         assert read_all(client) == hashlib.sha256(LARGE).digest()
 
 
+def test_a_server_that_has_ended_still_hears(plane: DataPlane) -> None:
+    """The half-close the other way round: the server says goodbye first, and then gets all of it."""
+    heard: list[bytes] = []
+    done = threading.Event()
+
+    def goodbye(peer: socket.socket) -> None:
+        peer.sendall(b"!")
+        peer.shutdown(socket.SHUT_WR)
+        heard.append(read_all(peer))
+        done.set()
+
+    with backend(goodbye) as where, socket.create_connection(serve(plane, KEY, where), 5) as client:
+        assert read_all(client) == b"!"
+        client.sendall(LARGE)
+        client.shutdown(socket.SHUT_WR)
+        assert done.wait(5)
+    assert heard == [LARGE]
+
+
+def test_a_client_that_has_nothing_to_say_hears_the_server(own: Plane) -> None:
+    """HAProxy dials no server for a client that has ended without a word."""
+    with backend(says(b"a")) as where, socket.create_connection(serve(own, KEY, where), 5) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"a"
+
+
 def test_slow_reader_holds_the_sender_back_and_gets_everything(plane: DataPlane) -> None:
     """The backend has closed long before the client reads the rest."""
     with backend(pour) as where, socket.create_connection(serve(plane, KEY, where), 5) as client:
@@ -146,7 +172,6 @@ def test_reset_passes(plane: DataPlane) -> None:
     assert seen == ["reset"]
 
 
-@pytest.mark.feature("A18", "B2")
 def says(word: bytes) -> Callable[[socket.socket], None]:
     return lambda peer: peer.sendall(word)
 
@@ -156,6 +181,7 @@ def ask(front: Address) -> bytes:
         return read_all(client)
 
 
+@pytest.mark.feature("A18")
 def test_round_robin(plane: DataPlane) -> None:
     with backend(says(b"a")) as a, backend(says(b"b")) as b:
         front = serve(plane, KEY, a, b)
@@ -164,6 +190,7 @@ def test_round_robin(plane: DataPlane) -> None:
         assert again == [first, second]
 
 
+@pytest.mark.feature("A18", "B2")
 def test_affinity(own: Plane) -> None:
     with backend(says(b"a")) as a, backend(says(b"b")) as b:
         front = serve(own, KEY, a, b, affinity=60)
