@@ -5,8 +5,8 @@ stand its fields: name, form, marks, and after `#` what it is for. Forms: a type
 `[form]` a list, `{form}` a map; `!` is required. Marks: `by:KEYS` a list whose elements are told apart by
 KEYS, `set` a list of values that stand once each, `atomic` one value (as a list without mark), `merge:KEY`
 where a strategic merge tells elements apart by another KEY, `replaced` where it does not merge them,
-`retain` where it drops what it does not name. Validation of fields, all merges, server-side apply, OpenAPI
-and `kubectl explain` follow this table.
+`retain` where it drops what it does not name, `pb:N` its number in protobuf form. Validation of fields, all
+merges, server-side apply, OpenAPI, `kubectl explain` and protobuf follow this table.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Field(NamedTuple):
     """What a strategic merge tells elements apart by: a key of theirs, or SELF; "" replaces the list."""
     retain: bool
     about: str
+    number: str = ""
+    """Where it is in protobuf form: see `protobuf`."""
 
     @property
     def type(self) -> Type | None:
@@ -93,6 +95,7 @@ def _field(line: str) -> Field:
         merge,
         "retain" in given,
         about,
+        given.get("pb", ""),
     )
 
 
