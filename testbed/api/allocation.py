@@ -8,7 +8,9 @@ band stays free for addresses and ports that users choose (KEP-3070, KEP-3668).
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from testbed.model.topology import PortRange
 
@@ -29,28 +31,41 @@ class Full(Exception):
     """Nothing is left."""
 
 
-class Pool:
+class Range(NamedTuple):
     """Numbers `first`..`last`, the lowest `reserved` of them given out last."""
 
-    def __init__(self, first: int, last: int, reserved: int) -> None:
-        self.first, self.last, self.reserved = first, last, reserved
+    first: int
+    last: int
+    reserved: int
+
+
+class Pool:
+    """The numbers of some ranges, and who has them."""
+
+    def __init__(self, *ranges: Range) -> None:
+        self.ranges: Sequence[Range] = ranges
         self._owners: dict[int, Key] = {}
 
     def claim(self, number: int, owner: Key) -> None:
         """Take this number, or keep it. Raises Taken, OutOfRange."""
-        if not self.first <= number <= self.last:
+        if self._owners.get(number) != owner and not any(r.first <= number <= r.last for r in self.ranges):
             raise OutOfRange
         if self._owners.setdefault(number, owner) != owner:
             raise Taken
 
+    def adopt(self, number: int, owner: Key) -> None:
+        """Whatever is given out already stays so, in range or not."""
+        self._owners.setdefault(number, owner)
+
     def take(self, owner: Key) -> int:
         """Any free number. Raises Full."""
-        upper = min(self.first + self.reserved, self.last + 1)
-        for low, high in ((upper, self.last), (self.first, upper - 1)):
-            number = self._free(low, high)
-            if number is not None:
-                self._owners[number] = owner
-                return number
+        for each in self.ranges:
+            upper = min(each.first + each.reserved, each.last + 1)
+            for low, high in ((upper, each.last), (each.first, upper - 1)):
+                number = self._free(low, high)
+                if number is not None:
+                    self._owners[number] = owner
+                    return number
         raise Full
 
     def holds(self, number: int, owner: Key) -> bool:
@@ -74,12 +89,12 @@ class Pool:
         return next((number for number in range(low, high + 1) if number not in self._owners), None)
 
 
-def address_pool(network: IPv4Network | IPv6Network) -> Pool:
+def address_range(network: IPv4Network | IPv6Network) -> Range:
     """The usable addresses of a Service range, as numbers: not its first, nor the last of an IPv4 one."""
     size = min(network.num_addresses, 1 << 20)
     last = int(network.network_address) + size - (2 if network.version == 4 else 1)
-    return Pool(int(network.network_address) + 1, last, min(max(16, size // 16), 256))
+    return Range(int(network.network_address) + 1, last, min(max(16, size // 16), 256))
 
 
-def port_pool(ports: PortRange) -> Pool:
-    return Pool(ports.first, ports.last, min(max(16, (ports.last - ports.first + 1) // 32), 128))
+def port_range(ports: PortRange) -> Range:
+    return Range(ports.first, ports.last, min(max(16, (ports.last - ports.first + 1) // 32), 128))

@@ -11,6 +11,7 @@ from testbed.api import roles
 from testbed.api.lifecycle import now
 from testbed.api.objects import Objects
 from testbed.api.registry import BY_ID
+from testbed.api.service_cidrs import FINALIZER
 from testbed.model.families import Address
 from testbed.model.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICE_CIDRS, SERVICES, Resource
 
@@ -28,7 +29,7 @@ async def ensure(objects: Objects, advertised: Address, port: int) -> None:
         await _ensure(objects, NAMESPACES, "", {"metadata": {"name": name}})
     ready = {"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now()}
     service_cidr = {
-        "metadata": {"name": NAME},
+        "metadata": {"name": NAME, "finalizers": [FINALIZER]},
         "spec": {"cidrs": list(map(str, objects.addresses.networks))},
         "status": {"conditions": [{**ready, "message": "Kubernetes Service CIDR is ready"}]},
     }

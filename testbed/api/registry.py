@@ -15,6 +15,7 @@ from testbed.api import (
     pods,
     policy,
     rules,
+    service_cidrs,
     services,
     workloads,
 )
@@ -36,8 +37,6 @@ def _no_errors(obj: Object, old: Object | None) -> Errors:
 
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-READ_VERBS = ("get", "list", "watch")
-"""Of kinds that only the server itself writes."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class Kind:
     first_status: Mapping[str, Any] | None = field(default_factory=dict)
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = VERBS
+    unwritten: str = ""
+    """Why nobody may write such objects, and what to do."""
     attributed: bool = False
     stored_as: Resource | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -267,11 +268,17 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         resources.SERVICE_CIDRS,
         networking.CIDR_COLUMNS,
+        service_cidrs.defaults,
+        service_cidrs.errors,
         status=True,
         first_status=None,
-        verbs=READ_VERBS,
     ),
-    Kind(resources.IP_ADDRESSES, networking.ADDRESS_COLUMNS, verbs=READ_VERBS),
+    Kind(
+        resources.IP_ADDRESSES,
+        networking.ADDRESS_COLUMNS,
+        verbs=("get", "list", "watch"),
+        unwritten="IPAddresses follow from the Services that have them: create a Service with this clusterIP",
+    ),
     Kind(
         resources.POD_DISRUPTION_BUDGETS,
         budgets.COLUMNS,

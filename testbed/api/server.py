@@ -27,6 +27,7 @@ from testbed.api.rbac import Attributes, Rbac
 from testbed.api.registry import derive, index
 from testbed.api.reviews import Reviews
 from testbed.api.service_addresses import ServiceAddresses
+from testbed.api.service_cidrs import ServiceCIDRs
 from testbed.api.status import StatusError, bad_request, internal, method_not_allowed, no_such_path, too_large
 from testbed.api.store import Store
 from testbed.api.table import negotiate
@@ -115,7 +116,9 @@ class Server:
         self.tls = tls_context(settings)
         self.sockets = open_sockets(settings)
         self.store = Store(SQLiteJournal(settings.db), index, derive=derive)
-        self.objects = Objects(self.store, ServiceAddresses(settings.services, settings.node_ports))
+        addresses = ServiceAddresses(settings.services, settings.node_ports)
+        self.ranges = ServiceCIDRs(self.store, addresses)
+        self.objects = Objects(self.store, addresses)
         self.kubelets = Kubelets(self.objects, settings.kubelet_certificate, settings.kubelet_key)
         self.watches = Watches(self.store, settings.most_watches)
         self.rbac = Rbac(self.store)
@@ -130,6 +133,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         self.store.start()
+        self.ranges.retire()
         await bootstrap.ensure(self.objects, self.settings.advertise, self.settings.port)
         runner = web.ServerRunner(HttpServer(self._answer), shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()

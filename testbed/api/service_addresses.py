@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from testbed.api import dual_stack, services
-from testbed.api.allocation import Full, Key, OutOfRange, Taken, address_pool, port_pool
+from testbed.api.allocation import Full, Key, OutOfRange, Pool, Taken, address_range, port_range
 from testbed.api.status import StatusError, internal, invalid, invalid_value
 from testbed.model.families import Network, family, of_version
 from testbed.model.resources import SERVICES
@@ -27,19 +27,25 @@ class ServiceAddresses:
 
     def __init__(self, networks: Sequence[Network], ports: PortRange) -> None:
         self.networks, self.ports = networks, ports
-        self._pools = {family(network.version): address_pool(network) for network in networks}
-        self._pools[PORT] = port_pool(ports)
+        self._pools = {family(network.version): Pool() for network in networks}
+        self._pools[PORT] = Pool(port_range(ports))
+        self.extend(())
+
+    def extend(self, further: Iterable[Network]) -> None:
+        """Give out addresses of these ranges, too, and of no others but the cluster's own."""
+        for name, pool in self._pools.items():
+            if name != PORT:
+                networks = [each for each in (*self.networks, *further) if family(each.version) == name]
+                pool.ranges = [address_range(each) for each in networks]
 
     def adopt(self, stored: Iterable[Object]) -> None:
-        """Start afresh from the Services that are stored. What is out of range now is left alone."""
+        """Start afresh from the Services that are stored."""
         for pool in self._pools.values():
             pool.clear()
         for service in stored:
             for what, number in _held(service):
-                try:
-                    self._pools[what].claim(number, _owner(service))
-                except (Taken, OutOfRange, KeyError):
-                    continue
+                if what in self._pools:
+                    self._pools[what].adopt(number, _owner(service))
 
     def assign(self, service: Object, old: Object | None) -> Held:
         """Give a Service what it lacks and take what it asks for. What it holds newly. Raises StatusError."""

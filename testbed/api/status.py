@@ -107,9 +107,9 @@ def no_such_path() -> StatusError:
     return StatusError(404, "NotFound", "the server could not find the requested resource", {})
 
 
-def method_not_allowed() -> StatusError:
+def method_not_allowed(why: str = "") -> StatusError:
     message = "the server does not allow this method on the requested resource"
-    return StatusError(405, "MethodNotAllowed", message, {})
+    return StatusError(405, "MethodNotAllowed", f"{message}: {why}" if why else message, {})
 
 
 def already_exists(resource: Resource, name: str) -> StatusError:

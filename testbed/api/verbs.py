@@ -69,7 +69,7 @@ class Verbs:
     async def handle(self, call: Call) -> Answer:
         target = call.target
         if not target.subresource and call.verb not in target.kind.verbs:
-            raise method_not_allowed()
+            raise method_not_allowed(target.kind.unwritten)
         if target.subresource:
             known = (*target.kind.subresources, *(["status"] if target.kind.status else []))
             if target.subresource not in known:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.api import services
-from testbed.api.allocation import Full, OutOfRange, Pool, Taken, address_pool, port_pool
+from testbed.api.allocation import Full, OutOfRange, Pool, Range, Taken, address_range, port_range
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.status import StatusError
 from testbed.model.topology import PortRange
@@ -26,7 +26,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_a_pool_agrees_with_a_plain_dictionary(steps: list[tuple[str, int, tuple[str, str]]]) -> None:
-    pool, model = Pool(1, 10, 3), {}
+    pool, model = Pool(Range(1, 10, 3)), {}
     for step, number, owner in steps:
         if step == "release":
             pool.release(number, owner)
@@ -55,10 +55,10 @@ def test_a_pool_agrees_with_a_plain_dictionary(steps: list[tuple[str, int, tuple
 def test_bands_are_as_upstream() -> None:
     """KEP-3070 and KEP-3668: min(max(16, size / 16), 256) addresses; min(max(16, size / 32), 128) ports."""
     bands = [
-        address_pool(IPv4Network(text)).reserved for text in ("10.0.0.0/24", "10.0.0.0/22", "10.96.0.0/12")
+        address_range(IPv4Network(text)).reserved for text in ("10.0.0.0/24", "10.0.0.0/22", "10.96.0.0/12")
     ]
     assert bands == [16, 64, 256]
-    assert [port_pool(PortRange(30000, last)).reserved for last in (30099, 32767)] == [16, 86]
+    assert [port_range(PortRange(30000, last)).reserved for last in (30099, 32767)] == [16, 86]
 
 
 def service(name: str, **spec: Any) -> dict[str, Any]:

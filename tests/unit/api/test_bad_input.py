@@ -175,13 +175,17 @@ def pod(**container: Any) -> dict[str, Any]:
     return {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", **container}]}}
 
 
+def cidrs(*ranges: str) -> dict[str, Any]:
+    return {"metadata": {"name": "r"}, "spec": {"cidrs": list(ranges)}}
+
+
 def ingress(**path: Any) -> dict[str, Any]:
     return {"metadata": {"name": "i"}, "spec": {"rules": [{"http": {"paths": [path]}}]}}
 
 
 RULE = {"apiGroups": [""], "resources": ["pods"]}
 MOUNT = {"name": "v", "mountPath": "/v"}
-SECRETS = resources.SECRETS
+SECRETS, CIDRS = resources.SECRETS, resources.SERVICE_CIDRS
 SERVICES, SLICES = resources.SERVICES, resources.ENDPOINT_SLICES
 BUDGETS, ROLES = resources.POD_DISRUPTION_BUDGETS, resources.ROLES
 BACKEND = {"service": {"name": "s", "port": {"number": 80}}}
@@ -253,6 +257,11 @@ OBJECTS: tuple[tuple[resources.Resource, dict[str, Any], str, str], ...] = (
         "data[tls.crt]",
         "Required",
     ),
+    (CIDRS, cidrs(), "spec.cidrs", "Required"),
+    (CIDRS, cidrs("10.1.0.1/24"), "spec.cidrs[0]", "Invalid"),
+    (CIDRS, cidrs("10.1.0.0/24", "x"), "spec.cidrs[1]", "Invalid"),
+    (CIDRS, cidrs("10.1.0.0/24", "10.2.0.0/24"), "spec.cidrs", "Invalid"),
+    (CIDRS, cidrs("10.1.0.0/24", "fd00::/112", "10.2.0.0/24"), "spec.cidrs", "TooMany"),
     (BUDGETS, budget({"minAvailable": -1}), "spec.minAvailable", "Invalid"),
     (
         BUDGETS,
