@@ -162,6 +162,9 @@ class Userspace(Mode[Served]):
                 successor = Iptables(self.options)
                 successor.start()
                 successor.sync(successor.render(self._served))
+                log.info(
+                    "IPv%d: until another agent comes, rules as of iptables mode serve", self.options.family
+                )
         except TestbedError as error:
             log.warning("Services are not served until another agent comes: %s", error)
         finally:
