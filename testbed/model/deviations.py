@@ -13,7 +13,6 @@ from testbed.model.families import Address
 from testbed.model.oracle import (
     Fate,
     Flow,
-    Object,
     Outcome,
     World,
     addresses_of,
@@ -92,20 +91,6 @@ def _refused_at_once(world: World, flow: Flow, outcome: Outcome) -> Outcome | No
     return Outcome(Fate.PORT_UNREACHABLE) if inside and outcome.fate is Fate.SILENCE else None
 
 
-def _let_out(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
-    aim = aim_of(world, flow)
-    own = flow.sender.host and aim and aim.balanced and entry_node(world, flow).name == flow.sender.node
-    if not own or outcome.fate is not Fate.SILENCE:
-        return None
-    services = tuple(_without_ranges(service) for service in world.services)
-    return expect(replace(world, services=services), flow)
-
-
-def _without_ranges(service: Object) -> Object:
-    spec = {key: value for key, value in service["spec"].items() if key != "loadBalancerSourceRanges"}
-    return {**service, "spec": spec}
-
-
 USERSPACE = ("userspace", "userspace-haproxy")
 
 DEVIATIONS: tuple[Deviation, ...] = (
@@ -138,12 +123,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ("ipvs",),
         "IPVS without a server refuses what the node itself sends before the rule that drops sees it",
         _refused_at_once,
-    ),
-    Deviation(
-        ("ipvs",),
-        "KUBE-PROXY-FIREWALL looks at source ranges in INPUT and FORWARD: what a node itself sends passes "
-        "(pkg/proxy/ipvs/proxier.go, iptablesJumpChain)",
-        _let_out,
     ),
 )
 

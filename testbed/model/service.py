@@ -130,3 +130,5 @@ class Snapshot:
     """The node's addresses that node ports answer on (`--nodeport-addresses`), loopback left out."""
     node_ports_anywhere: bool = True
     """Node ports answer on every local address: `--nodeport-addresses` restricts nothing."""
+    node_ip: str = ""
+    """The address that the Node object gives, "" as long as it gives none of this family."""

@@ -208,6 +208,7 @@ IPVS: Mapping[str, SetFault | ServerFault | FilterFault | Callable[[IpvsState], 
     "pods-masqueraded": FilterFault(
         RuleFault("nat", "KUBE-SERVICES", r"^! -s \S+ (.*KUBE-(?:6-)?CLUSTER-IP .*-j KUBE-MARK-MASQ)$", r"\1")
     ),
+    "nodes-let-in": FilterFault(RuleFault("filter", "KUBE-IPVS-OUT-FILTER", r"^.*-m ipvs .*$")),
     "no-drop": FilterFault(RuleFault("filter", "KUBE-SERVICES", r"^.*-j DROP$")),
 }
 

@@ -148,6 +148,16 @@ def zone_of(node: Object, _: int = 4) -> str:
     return str((node["metadata"].get("labels") or {}).get(ZONE) or "")
 
 
+def address_of(node: Object, family: int = 4) -> str:
+    """The Node's address of a family, an internal one if it has any; "" if it has none."""
+    given = (node.get("status") or {}).get("addresses") or ()
+    for kind in ("InternalIP", "ExternalIP"):
+        for one in given:
+            if one.get("type") == kind and ip_address(one["address"]).version == family:
+                return str(one["address"])
+    return ""
+
+
 def read_slice(piece: Object, family: int = 4) -> Slice:
     """What an EndpointSlice offers. An endpoint that makes no sense is left out."""
     if piece.get("addressType") != f"IPv{family}":

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 
 from testbed.model.service import ServicePort, Snapshot
 from testbed.proxy.claims import Claims
-from testbed.proxy.objects import LAST_CHANGE, Slice, read_slice, service_ports, slice_of, zone_of
+from testbed.proxy.objects import (
+    LAST_CHANGE,
+    Slice,
+    address_of,
+    read_slice,
+    service_ports,
+    slice_of,
+    zone_of,
+)
 from testbed.proxy.routing import Router
 from testbed.proxy.service_health import LocalEndpoints
 
@@ -41,6 +49,7 @@ class Tracker:
         self.node = node
         self.family = family
         self._zone = ""
+        self._node_ip = ""
         self._specs: dict[str, list[ServicePort]] = {}
         self._slices: dict[str, dict[str, Slice]] = defaultdict(dict)
         self._claims = Claims()
@@ -86,6 +95,10 @@ class Tracker:
             self._zone = zone
             for key in self._specs:
                 self._touch(key)
+        ip = (self._read(address_of, new, "Node") if new else None) or ""
+        if ip != self._node_ip:
+            self._node_ip = ip
+            self.on_change()
 
     def snapshot(self, node_port_ips: tuple[str, ...] = (), anywhere: bool = True) -> Snapshot:
         """The present state; Services untouched since the last one are the same objects."""
@@ -112,7 +125,7 @@ class Tracker:
                 self._ports.pop(key, None)
         self._dirty.clear()
         services = {port: one for ports in self._ports.values() for port, one in ports.items()}
-        return Snapshot(dict(sorted(services.items())), node_port_ips, anywhere)
+        return Snapshot(dict(sorted(services.items())), node_port_ips, anywhere, self._node_ip)
 
     def health_checks(self) -> dict[int, LocalEndpoints]:
         """The health check ports that load balancers ask, and how many ready endpoints are on this node."""

@@ -20,7 +20,7 @@ from testbed.model.service import Endpoint, Protocol, Refusal, Route, ServicePor
 from testbed.proxy.modes import mode_class
 from testbed.proxy.modes.chains import TABLES, owns, remove_rules, rule_set
 from testbed.proxy.modes.ipvs_rules import JUMPS as IPVS_JUMPS
-from testbed.proxy.modes.ipvs_rules import SETS, filter_chains, nat_chains, set_name, spelled
+from testbed.proxy.modes.ipvs_rules import SETS, filter_chains, nat_chains, node_shut_out, set_name, spelled
 from testbed.proxy.options import ProxyOptions
 
 HERE, THERE = Endpoint("10.244.1.2", 8080, True), Endpoint("10.244.2.2", 8080)
@@ -136,13 +136,22 @@ def test_ipv6_rules_are_spelled_as_the_kernel_tells_them(node: Worker, mode: str
     assert node.call(remove_rules, 6) == 0
 
 
+@pytest.mark.parametrize("ranges", [(), pytest.param(("fd00::/64",), marks=pytest.mark.needs("ip_vs"))])
 @pytest.mark.parametrize("family", [4, 6])
-def test_ipvs_rules_are_spelled_as_the_kernel_tells_them(node: Worker, family: int) -> None:
+def test_ipvs_rules_are_spelled_as_the_kernel_tells_them(
+    node: Worker, family: int, ranges: tuple[str, ...]
+) -> None:
+    """The match of a virtual server is one that a kernel without IPVS has not."""
     sets = {set_name(name, family): IpSet(kind, (), family) for name, kind in SETS.items()}
     node.call(ipset.change, {}, sets)
     refusals = ["-p tcp -m addrtype ! --src-type LOCAL --dst-type LOCAL -m tcp --dport 80 -j DROP"]
     options = OPTIONS if family == 4 else ipv6_twin.options(OPTIONS)
-    tables = {"nat": nat_chains(options), "filter": filter_chains(refusals)}
+    balancer = {4: "203.0.113.1", 6: "fd00:1::1"}[family]
+    guarded = ServicePort(
+        "default", "s", "", Protocol.TCP, "", 80, load_balancer_ips=(balancer,), source_ranges=ranges
+    )
+    filters = filter_chains(refusals, node_shut_out(guarded, ""))
+    tables = {"nat": nat_chains(options), "filter": filters}
     wanted = Wanted({name: spelled(chains, family) for name, chains in tables.items()}, IPVS_JUMPS)
     assert node.call(Node.constant, wanted, family) == 0
 

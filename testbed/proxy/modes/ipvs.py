@@ -29,6 +29,7 @@ from testbed.proxy.modes.ipvs_rules import (
     Entry,
     filter_chains,
     nat_chains,
+    node_shut_out,
     refusal_rules,
     set_entries,
     set_name,
@@ -140,10 +141,13 @@ class IpvsMode(Mode[IpvsState]):
             for name, entry in one.entries:
                 entries[name].add(entry)
         refusals = [rule for one in every for rule in one.refusals]
+        shut_out = [
+            rule for one in snapshot.services.values() for rule in node_shut_out(one, snapshot.node_ip)
+        ]
         # an external IP that is a node's own stays the node's (kubernetes #59976)
         ips = frozenset(ip for one in every for ip in one.ips) - set(snapshot.node_port_ips)
         entries["KUBE-IPVS-IPS"] -= set(snapshot.node_port_ips)
-        filters = spelled(filter_chains(refusals), self.options.family)
+        filters = spelled(filter_chains(refusals, shut_out), self.options.family)
         rules = Wanted({"nat": self._nat, "filter": filters}, JUMPS)
         return IpvsState(
             servers,

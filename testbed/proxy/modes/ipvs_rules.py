@@ -7,15 +7,18 @@ are, but for a Service whose policy Local finds no endpoint here: IPVS cannot dr
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 
 from testbed.kernel.xtables import Rules
-from testbed.model.service import Refusal, ServicePort
+from testbed.model.service import Protocol, Refusal, ServicePort
 from testbed.proxy.modes.chains import (
     MARK,
     MARK_MASQ,
     POSTROUTING,
     comment,
+    host,
     mark_masq,
     port_match,
     port_unreachable,
@@ -41,6 +44,11 @@ SETS: Mapping[str, str] = {
     "KUBE-NODE-PORT-LOCAL-SCTP": "bitmap:port",
     "KUBE-HEALTH-CHECK-NODE-PORT": "bitmap:port",
     "KUBE-IPVS-IPS": "hash:ip",
+}
+NUMBERS = {
+    Protocol.TCP: socket.IPPROTO_TCP,
+    Protocol.UDP: socket.IPPROTO_UDP,
+    Protocol.SCTP: socket.IPPROTO_SCTP,
 }
 NEW = "-m conntrack --ctstate NEW "
 
@@ -146,8 +154,8 @@ def _node_port_rules(protocol: str) -> Rules:
     )
 
 
-def filter_chains(refusals: list[str]) -> dict[str, Rules]:
-    """`refusals` are the rules of `refusal_rules` of every Service."""
+def filter_chains(refusals: list[str], shut_out: list[str]) -> dict[str, Rules]:
+    """`refusals` and `shut_out` are the rules of `refusal_rules` and `node_shut_out` of every Service."""
     healthy = comment("Kubernetes health check node port")
     open_fronts = tuple(
         _by_pair(name) + "-j RETURN"
@@ -178,7 +186,7 @@ def filter_chains(refusals: list[str]) -> dict[str, Rules]:
         ),
         # the cluster IPs are this host's addresses: keep its own services from answering there
         "KUBE-IPVS-FILTER": (*open_fronts, checks + "-j RETURN", closed),
-        "KUBE-IPVS-OUT-FILTER": (*open_fronts, closed),
+        "KUBE-IPVS-OUT-FILTER": (*shut_out, *open_fronts, closed),
         "KUBE-SERVICES": tuple(refusals),
     }
 
@@ -200,6 +208,22 @@ def refusal_rules(service: ServicePort, options: ProxyOptions) -> list[str]:
             local = "-m addrtype ! --src-type LOCAL --dst-type LOCAL "
             rules.append(port_match(service, note, "", service.node_port, outside, local) + "-j DROP")
     return rules
+
+
+def node_shut_out(service: ServicePort, node_ip: str) -> list[str]:
+    """Drop what the node itself sends to load balancers whose source ranges it is not in.
+
+    It sends from the address that it sends to, since that is local, and past the sets: IPVS translates before
+    the filter table's OUTPUT (kubernetes #119656).
+    """
+    ranges = [ip_network(text, strict=False) for text in service.source_ranges]
+    if not ranges or any(node_ip and ip_address(node_ip) in network for network in ranges):
+        return []
+    return [
+        f"-s {host(ip)} -m ipvs --vproto {NUMBERS[service.protocol]} --vaddr {ip} "
+        f"--vport {service.port} -j DROP"
+        for ip in service.load_balancer_ips
+    ]
 
 
 Entry = tuple[str, str]

@@ -247,3 +247,23 @@ def test_fields(tracker: Tracker) -> None:
     assert (one.name, one.protocol, one.port, one.node_port) == ("default/web", Protocol.UDP, 53, 30053)
     assert (one.affinity_seconds, one.external_ips) == (60, ("198.51.100.1",))
     assert (one.load_balancer_ips, one.source_ranges) == (("203.0.113.1",), ("203.0.113.0/24",))
+
+
+def test_the_node_tells_its_own_address(tracker: Tracker) -> None:
+    """Which load balancers it may call itself depends on it: a change is one to sync."""
+    woken: list[str] = []
+    tracker.on_change = lambda: woken.append("")
+    given = [
+        ("Hostname", "a"),
+        ("ExternalIP", "192.0.2.1"),
+        ("InternalIP", "fd00::1"),
+        ("InternalIP", "172.30.0.11"),
+    ]
+    node = {"metadata": {}, "status": {"addresses": [{"type": kind, "address": ip} for kind, ip in given]}}
+    for _ in range(2):
+        tracker.own_node(None, node)
+    assert (tracker.snapshot().node_ip, len(woken)) == ("172.30.0.11", 1)
+    tracker.own_node(
+        node, {"metadata": {}, "status": {"addresses": [{"type": "InternalIP", "address": "?"}]}}
+    )
+    assert tracker.snapshot().node_ip == "", "what makes no sense counts as absent"
