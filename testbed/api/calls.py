@@ -14,9 +14,9 @@ from testbed.api.auth import ANONYMOUS, User
 from testbed.api.discovery import SUBRESOURCES
 from testbed.api.lifecycle import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
-from testbed.api.schema import Type, of_kind
+from testbed.api.schema import TYPES, Type, WrongType, conform, of_kind
 from testbed.api.selectors import Requirement
-from testbed.api.status import bad_request, method_not_allowed, unsupported_media_type
+from testbed.api.status import bad_request, invalid, method_not_allowed, not_supported, unsupported_media_type
 from testbed.api.store import Key, Record
 from testbed.api.table import Form
 from testbed.model.resources import Resource
@@ -26,6 +26,8 @@ Object = dict[str, Any]
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 _BODY_TYPES = ("application/json", "application/yaml")
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+PROPAGATIONS = ("Background", "Foreground", "Orphan")
+_OPTIONS = Resource("meta.k8s.io", "v1", "deleteoptions", "DeleteOptions")
 _TRUE = ("1", "true", "True", "TRUE", "t", "T")
 
 
@@ -166,10 +168,7 @@ def selection(call: Call) -> Selection:
 
 def eviction_options(call: Call, eviction: Object) -> DeleteOptions:
     """How an Eviction wants its Pod to be deleted."""
-    options = eviction.get("deleteOptions") or {}
-    if not isinstance(options, dict):
-        raise bad_request("deleteOptions of an Eviction must be an object")
-    return _delete_options(call, options)
+    return _delete_options(call, eviction.get("deleteOptions") or {})
 
 
 def delete_options(call: Call) -> DeleteOptions:
@@ -178,18 +177,24 @@ def delete_options(call: Call) -> DeleteOptions:
 
 
 def _delete_options(call: Call, given: Object) -> DeleteOptions:
+    try:
+        conform(TYPES["meta.DeleteOptions"], given)
+    except WrongType as error:
+        raise bad_request(f"the options of the deletion are malformed: {error}") from None
     preconditions = given.get("preconditions") or {}
     grace = given.get("gracePeriodSeconds", call.query.get("gracePeriodSeconds"))
     orphans = given.get("orphanDependents", call.query.get("orphanDependents")) in (True, "true")
-    default = "Orphan" if orphans else ""
     try:
         seconds = None if grace is None else int(grace)
-    except (TypeError, ValueError):
+    except ValueError:
         raise bad_request(f"gracePeriodSeconds {grace!r} is not a number") from None
+    policy = given.get("propagationPolicy") or call.query.get("propagationPolicy")
+    if policy and policy not in PROPAGATIONS:
+        raise invalid(_OPTIONS, "", [not_supported("propagationPolicy", policy, PROPAGATIONS)])
     return DeleteOptions(
         seconds,
-        str(given.get("propagationPolicy") or call.query.get("propagationPolicy") or default),
-        str(preconditions.get("uid") or ""),
-        str(preconditions.get("resourceVersion") or ""),
+        policy or ("Orphan" if orphans else ""),
+        preconditions.get("uid") or "",
+        preconditions.get("resourceVersion") or "",
         call.dry_run or "All" in (given.get("dryRun") or ()),
     )
