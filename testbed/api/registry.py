@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from testbed.api import (
@@ -83,19 +83,51 @@ class Kind:
         return "scale" in self.subresources
 
 
-CORE_EVENT_FIELDS = (
-    "involvedObject.kind",
-    "involvedObject.namespace",
-    "involvedObject.name",
-    "involvedObject.uid",
-    "involvedObject.apiVersion",
-    "involvedObject.resourceVersion",
-    "involvedObject.fieldPath",
+def _workload(
+    kind: Resource,
+    columns: tuple[Column, ...],
+    defaults: Callable[[Object], None],
+    validate: Callable[[Object, Object | None], Errors] = workloads.always_restarts,
+    parts: tuple[str, ...] = ("scale",),
+    fields: tuple[str, ...] = (),
+    counts: tuple[str, ...] = (),
+) -> Kind:
+    """A kind that makes Pods. `counts`: what its status begins with, all 0."""
+    row = Kind(kind, columns, defaults, validate, fields=fields, spec=True, status=True, subresources=parts)
+    return replace(row, first_status=dict.fromkeys(counts, 0))
+
+
+def _question(group: str, kind: str, *, local: bool = False) -> Kind:
+    return Kind(Resource(group, "v1", f"{kind.lower()}s", kind, namespaced=local), verbs=("create",))
+
+
+POD_SPEC_FIELDS = ("nodeName", "restartPolicy", "schedulerName", "serviceAccountName", "hostNetwork")
+POD_FIELDS = (
+    *(f"spec.{each}" for each in POD_SPEC_FIELDS),
+    *(f"status.{each}" for each in ("phase", "podIP", "nominatedNodeName")),
+)
+INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+EVENT_FIELDS = (
+    *(f"involvedObject.{each}" for each in INVOLVED),
     "reason",
     "reportingComponent",
     "source",
     "type",
 )
+NEWER_EVENTS = Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",))
+NEWER_FIELDS = ("reason", "type", "regarding.name", "regarding.namespace", "regarding.kind")
+NEWER_WORDS = {
+    "involvedObject": "regarding",
+    "message": "note",
+    "reportingComponent": "reportingController",
+    "source": "deprecatedSource",
+    "firstTimestamp": "deprecatedFirstTimestamp",
+    "lastTimestamp": "deprecatedLastTimestamp",
+    "count": "deprecatedCount",
+}
+DAEMON_COUNTS = ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady")
+WHY_NO_ADDRESS = "IPAddresses follow from the Services that have them: create a Service with this clusterIP"
+AUTHORIZATION, AUTHENTICATION = "authorization.k8s.io", "authentication.k8s.io"
 
 KINDS: tuple[Kind, ...] = (
     Kind(
@@ -103,16 +135,7 @@ KINDS: tuple[Kind, ...] = (
         columns.PODS,
         pods.defaults,
         pods.validate,
-        fields=(
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ),
+        fields=POD_FIELDS,
         status=True,
         subresources=("attach", "binding", "eviction", "exec", "log", "portforward"),
     ),
@@ -121,7 +144,7 @@ KINDS: tuple[Kind, ...] = (
         columns.SERVICES,
         services.defaults,
         services.validate,
-        name_rule=rules.dns_1035_label,
+        rules.dns_1035_label,
         fields=("spec.clusterIP", "spec.type"),
         status=True,
     ),
@@ -153,97 +176,52 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(resources.CONFIG_MAPS, columns.CONFIG_MAPS, validate=cluster.config_map_errors),
     Kind(
-        resources.SECRETS,
-        columns.SECRETS,
-        cluster.secret_defaults,
-        cluster.secret_errors,
-        fields=("type",),
+        resources.SECRETS, columns.SECRETS, cluster.secret_defaults, cluster.secret_errors, fields=("type",)
     ),
     Kind(resources.SERVICE_ACCOUNTS, columns.SERVICE_ACCOUNTS, subresources=("token",)),
-    Kind(resources.EVENTS, columns.EVENTS, cluster.event_defaults, fields=CORE_EVENT_FIELDS),
-    Kind(
-        Resource("events.k8s.io", "v1", "events", "Event", short_names=("ev",)),
-        columns.EVENTS,
-        fields=("reason", "type", "regarding.name", "regarding.namespace", "regarding.kind"),
-        stored_as=resources.EVENTS,
-        renames={
-            "involvedObject": "regarding",
-            "message": "note",
-            "reportingComponent": "reportingController",
-            "source": "deprecatedSource",
-            "firstTimestamp": "deprecatedFirstTimestamp",
-            "lastTimestamp": "deprecatedLastTimestamp",
-            "count": "deprecatedCount",
-        },
-    ),
-    Kind(
+    Kind(resources.EVENTS, columns.EVENTS, cluster.event_defaults, fields=EVENT_FIELDS),
+    Kind(NEWER_EVENTS, columns.EVENTS, fields=NEWER_FIELDS, stored_as=resources.EVENTS, renames=NEWER_WORDS),
+    _workload(
         resources.REPLICATION_CONTROLLERS,
         columns.REPLICA_SETS,
         workloads.replication_controller_defaults,
         workloads.replication_controller_errors,
         fields=("status.replicas",),
-        spec=True,
-        status=True,
-        first_status={"replicas": 0},
-        subresources=("scale",),
+        counts=("replicas",),
     ),
-    Kind(
-        resources.DEPLOYMENTS,
-        columns.DEPLOYMENTS,
-        workloads.deployment_defaults,
-        workloads.always_restarts,
-        spec=True,
-        status=True,
-        subresources=("scale",),
-    ),
-    Kind(
+    _workload(resources.DEPLOYMENTS, columns.DEPLOYMENTS, workloads.deployment_defaults),
+    _workload(
         resources.REPLICA_SETS,
         columns.REPLICA_SETS,
         workloads.replica_set_defaults,
-        workloads.always_restarts,
         fields=("status.replicas",),
-        spec=True,
-        status=True,
-        first_status={"replicas": 0},
-        subresources=("scale",),
+        counts=("replicas",),
     ),
-    Kind(
+    _workload(
         resources.DAEMON_SETS,
         columns.DAEMON_SETS,
         workloads.daemon_set_defaults,
-        workloads.always_restarts,
-        spec=True,
-        status=True,
-        first_status={
-            "currentNumberScheduled": 0,
-            "desiredNumberScheduled": 0,
-            "numberMisscheduled": 0,
-            "numberReady": 0,
-        },
+        parts=(),
+        counts=DAEMON_COUNTS,
     ),
-    Kind(
+    _workload(
         resources.STATEFUL_SETS,
         columns.STATEFUL_SETS,
         workloads.stateful_set_defaults,
-        workloads.always_restarts,
-        spec=True,
-        status=True,
-        first_status={"replicas": 0, "availableReplicas": 0},
-        subresources=("scale",),
+        counts=("replicas", "availableReplicas"),
     ),
     Kind(
         resources.CONTROLLER_REVISIONS,
         columns.CONTROLLER_REVISIONS,
         validate=workloads.controller_revision_errors,
     ),
-    Kind(
+    _workload(
         resources.JOBS,
         columns.JOBS,
         workloads.job_defaults,
         workloads.job_errors,
+        parts=(),
         fields=("status.successful",),
-        spec=True,
-        status=True,
     ),
     Kind(resources.LEASES, columns.LEASES),
     Kind(
@@ -277,7 +255,7 @@ KINDS: tuple[Kind, ...] = (
         resources.IP_ADDRESSES,
         networking.ADDRESS_COLUMNS,
         verbs=("get", "list", "watch"),
-        unwritten="IPAddresses follow from the Services that have them: create a Service with this clusterIP",
+        unwritten=WHY_NO_ADDRESS,
     ),
     Kind(
         resources.POD_DISRUPTION_BUDGETS,
@@ -295,17 +273,12 @@ KINDS: tuple[Kind, ...] = (
         Kind(each, policy.BINDING_COLUMNS, policy.binding_defaults, policy.binding_errors, rules.path_segment)
         for each in (resources.ROLE_BINDINGS, resources.CLUSTER_ROLE_BINDINGS)
     ),
-    *(
-        Kind(Resource(group, "v1", f"{kind.lower()}s", kind, namespaced=local), verbs=("create",))
-        for group, kind, local in (
-            ("authorization.k8s.io", "SelfSubjectAccessReview", False),
-            ("authorization.k8s.io", "SubjectAccessReview", False),
-            ("authorization.k8s.io", "LocalSubjectAccessReview", True),
-            ("authorization.k8s.io", "SelfSubjectRulesReview", False),
-            ("authentication.k8s.io", "SelfSubjectReview", False),
-            ("authentication.k8s.io", "TokenReview", False),
-        )
-    ),
+    _question(AUTHORIZATION, "SelfSubjectAccessReview"),
+    _question(AUTHORIZATION, "SubjectAccessReview"),
+    _question(AUTHORIZATION, "LocalSubjectAccessReview", local=True),
+    _question(AUTHORIZATION, "SelfSubjectRulesReview"),
+    _question(AUTHENTICATION, "SelfSubjectReview"),
+    _question(AUTHENTICATION, "TokenReview"),
 )
 
 BY_ID: Mapping[str, Kind] = {kind.id: kind for kind in KINDS if not kind.stored_as}
