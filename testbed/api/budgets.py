@@ -23,10 +23,6 @@ COLUMNS = (
 )
 
 
-def defaults(obj: Object) -> None:
-    obj.setdefault("spec", {})
-
-
 def validate(obj: Object, old: Object | None) -> Errors:
     spec = obj["spec"]
     errors: Errors = []

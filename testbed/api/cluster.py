@@ -21,8 +21,6 @@ MOST_ENDPOINTS = 1000
 
 
 def namespace_defaults(obj: Object) -> None:
-    obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
-    obj.setdefault("status", {}).setdefault("phase", "Active")
     labels = obj["metadata"].get("labels") or {}
     obj["metadata"]["labels"] = labels | {"kubernetes.io/metadata.name": obj["metadata"].get("name", "")}
 
@@ -42,12 +40,6 @@ def node_errors(obj: Object, old: Object | None) -> Errors:
             forbidden_field("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid')
         ]
     return []
-
-
-def endpoints_defaults(obj: Object) -> None:
-    for subset in obj.get("subsets") or ():
-        for port in subset.get("ports") or ():
-            port.setdefault("protocol", "TCP")
 
 
 def endpoints_errors(obj: Object, old: Object | None) -> Errors:
@@ -91,15 +83,6 @@ def _endpoint_ports(ports: list[Object], place: str) -> Errors:
         errors += rules.port_number(port.get("port"), f"{here}.port")
         errors += rules.protocol(port.get("protocol"), f"{here}.protocol")
     return errors
-
-
-def slice_defaults(obj: Object) -> None:
-    """A slice's `endpoints` is always there; a port says its protocol and name."""
-    if obj.get("endpoints") is None:
-        obj["endpoints"] = []
-    for port in obj.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-        port.setdefault("name", "")
 
 
 def slice_errors(obj: Object, old: Object | None) -> Errors:
@@ -151,7 +134,6 @@ def config_map_errors(obj: Object, old: Object | None) -> Errors:
 
 def secret_defaults(obj: Object) -> None:
     """`stringData` is write-only: it becomes `data`."""
-    obj.setdefault("type", "Opaque")
     for key, text in (obj.pop("stringData", None) or {}).items():
         obj.setdefault("data", {})[key] = base64.b64encode(str(text).encode()).decode()
 
@@ -178,7 +160,3 @@ def _immutable(obj: Object, old: Object | None, fields: tuple[str, ...]) -> Erro
     told = "field is immutable when `immutable` is set"
     errors = [forbidden_field(field, told) for field in fields if obj.get(field) != old.get(field)]
     return errors if obj.get("immutable") else [*errors, forbidden_field("immutable", told)]
-
-
-def event_defaults(obj: Object) -> None:
-    obj.setdefault("type", "Normal")

@@ -6,6 +6,7 @@ from typing import Any
 
 from testbed.api import dual_stack, rules, services
 from testbed.api.registry import Kind
+from testbed.api.schema import fill, of_kind
 from testbed.api.status import bad_request, invalid
 from testbed.model.resources import SERVICES
 
@@ -46,6 +47,7 @@ def judge(kind: Kind, obj: Object, old: Object | None) -> None:
         if old and kind.resource is SERVICES:
             dual_stack.link(obj.setdefault("spec", {}), old["spec"])
         kind.defaults(obj)
+        fill(of_kind(kind.resource.group, kind.resource.kind), obj)
         if old and kind.resource is SERVICES:
             services.carry_over(obj, old)
         errors = rules.metadata(obj["metadata"], kind.name_rule)

@@ -86,10 +86,6 @@ def addresses_of(service: Object) -> Iterator[Object]:
         }
 
 
-def ingress_defaults(obj: Object) -> None:
-    obj.setdefault("spec", {})
-
-
 def ingress_errors(obj: Object, old: Object | None) -> Errors:
     spec = obj["spec"]
     errors: Errors = []

@@ -15,8 +15,6 @@ NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
-_PROBE = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
-_MODES = {"secret": 420, "configMap": 420, "projected": 420, "downwardAPI": 420}
 
 
 def defaults(pod: Object) -> None:
@@ -50,48 +48,15 @@ def template_defaults(template: Object) -> None:
 
 
 def spec_defaults(spec: Object) -> None:
-    for key, value in (
-        ("restartPolicy", "Always"),
-        ("dnsPolicy", "ClusterFirst"),
-        ("terminationGracePeriodSeconds", 30),
-        ("schedulerName", "default-scheduler"),
-    ):
-        spec.setdefault(key, value)
-    spec.setdefault("securityContext", {})
+    """What depends on something else; the rest is in the table of fields."""
     for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
-        if isinstance(container, dict):
-            _container_defaults(container, host_network=bool(spec.get("hostNetwork")))
-    for volume in spec.get("volumes") or ():
-        for source, mode in _MODES.items():
-            if isinstance(volume, dict) and isinstance(volume.get(source), dict):
-                volume[source].setdefault("defaultMode", mode)
-
-
-def _container_defaults(container: Object, *, host_network: bool) -> None:
-    image = str(container.get("image") or "")
-    tag = image.rsplit("/", 1)[-1].partition(":")[2]
-    container.setdefault(
-        "imagePullPolicy", "Always" if tag in ("", "latest") and "@" not in image else "IfNotPresent"
-    )
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("resources", {})
-    for port in container.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-        if host_network and "containerPort" in port:
-            port.setdefault("hostPort", port["containerPort"])
-    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
-        probe = container.get(name)
-        if probe:
-            for key, value in _PROBE.items():
-                probe.setdefault(key, value)
-            if "httpGet" in probe:
-                probe["httpGet"].setdefault("scheme", "HTTP")
-                probe["httpGet"].setdefault("path", "/")
-    for variable in container.get("env") or ():
-        reference = (variable.get("valueFrom") or {}).get("fieldRef")
-        if reference:
-            reference.setdefault("apiVersion", "v1")
+        image = container.get("image") or ""
+        tag = image.rsplit("/", 1)[-1].partition(":")[2]
+        newest = tag in ("", "latest") and "@" not in image
+        container.setdefault("imagePullPolicy", "Always" if newest else "IfNotPresent")
+        for port in container.get("ports") or ():
+            if spec.get("hostNetwork") and "containerPort" in port:
+                port.setdefault("hostPort", port["containerPort"])
 
 
 def _quality(spec: Object) -> str:

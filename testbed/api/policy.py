@@ -42,7 +42,6 @@ def role_errors(obj: Object, old: Object | None) -> Errors:
 
 
 def binding_defaults(obj: Object) -> None:
-    obj.get("roleRef", {}).setdefault("apiGroup", GROUP)
     for subject in obj.get("subjects") or ():
         subject.setdefault("apiGroup", SUBJECTS.get(subject.get("kind"), ""))
         if not subject["apiGroup"]:

@@ -43,8 +43,9 @@ VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update
 class Kind:
     """How the server treats a kind.
 
-    `defaults` fills in an object, `validate` judges it beside its old version (None on create). `fields` are
-    the paths that field selectors may use besides name and namespace. `spec` kinds count changes in
+    `defaults` fills in what depends on something (the rest is in the table of fields), `validate` judges an
+    object beside its old version (None on create). `fields` are the paths that field selectors may use
+    besides name and namespace. `spec` kinds count changes in
     metadata.generation; `status` kinds have a status subresource, and a create starts with `first_status`
     (None: the creator's own status is kept).
     `attributed` kinds say in their spec who created them, whatever the creator says.
@@ -86,7 +87,7 @@ class Kind:
 def _workload(
     kind: Resource,
     columns: tuple[Column, ...],
-    defaults: Callable[[Object], None],
+    defaults: Callable[[Object], None] = workloads.defaults,
     validate: Callable[[Object, Object | None], Errors] = workloads.always_restarts,
     parts: tuple[str, ...] = ("scale",),
     fields: tuple[str, ...] = (),
@@ -148,12 +149,11 @@ KINDS: tuple[Kind, ...] = (
         fields=("spec.clusterIP", "spec.type"),
         status=True,
     ),
-    Kind(resources.ENDPOINTS, columns.ENDPOINTS, cluster.endpoints_defaults, cluster.endpoints_errors),
+    Kind(resources.ENDPOINTS, columns.ENDPOINTS, validate=cluster.endpoints_errors),
     Kind(
         resources.ENDPOINT_SLICES,
         columns.ENDPOINT_SLICES,
-        cluster.slice_defaults,
-        cluster.slice_errors,
+        validate=cluster.slice_errors,
         spec=True,
     ),
     Kind(
@@ -179,7 +179,7 @@ KINDS: tuple[Kind, ...] = (
         resources.SECRETS, columns.SECRETS, cluster.secret_defaults, cluster.secret_errors, fields=("type",)
     ),
     Kind(resources.SERVICE_ACCOUNTS, columns.SERVICE_ACCOUNTS, subresources=("token",)),
-    Kind(resources.EVENTS, columns.EVENTS, cluster.event_defaults, fields=EVENT_FIELDS),
+    Kind(resources.EVENTS, columns.EVENTS, fields=EVENT_FIELDS),
     Kind(NEWER_EVENTS, columns.EVENTS, fields=NEWER_FIELDS, stored_as=resources.EVENTS, renames=NEWER_WORDS),
     _workload(
         resources.REPLICATION_CONTROLLERS,
@@ -189,25 +189,22 @@ KINDS: tuple[Kind, ...] = (
         fields=("status.replicas",),
         counts=("replicas",),
     ),
-    _workload(resources.DEPLOYMENTS, columns.DEPLOYMENTS, workloads.deployment_defaults),
+    _workload(resources.DEPLOYMENTS, columns.DEPLOYMENTS),
     _workload(
         resources.REPLICA_SETS,
         columns.REPLICA_SETS,
-        workloads.replica_set_defaults,
         fields=("status.replicas",),
         counts=("replicas",),
     ),
     _workload(
         resources.DAEMON_SETS,
         columns.DAEMON_SETS,
-        workloads.daemon_set_defaults,
         parts=(),
         counts=DAEMON_COUNTS,
     ),
     _workload(
         resources.STATEFUL_SETS,
         columns.STATEFUL_SETS,
-        workloads.stateful_set_defaults,
         counts=("replicas", "availableReplicas"),
     ),
     Kind(
@@ -227,8 +224,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         resources.INGRESSES,
         networking.INGRESS_COLUMNS,
-        networking.ingress_defaults,
-        networking.ingress_errors,
+        validate=networking.ingress_errors,
         spec=True,
         status=True,
         first_status={"loadBalancer": {}},
@@ -260,8 +256,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         resources.POD_DISRUPTION_BUDGETS,
         budgets.COLUMNS,
-        budgets.defaults,
-        budgets.validate,
+        validate=budgets.validate,
         spec=True,
         status=True,
     ),

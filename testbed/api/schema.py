@@ -5,8 +5,9 @@ stand its fields: name, form, marks, and after `#` what it is for. Forms: a type
 `[form]` a list, `{form}` a map; `!` is required. Marks: `by:KEYS` a list whose elements are told apart by
 KEYS, `set` a list of values that stand once each, `atomic` one value (as a list without mark), `merge:KEY`
 where a strategic merge tells elements apart by another KEY, `replaced` where it does not merge them,
-`retain` where it drops what it does not name, `pb:N` its number in protobuf form. Validation of fields, all
-merges, server-side apply, OpenAPI, `kubectl explain` and protobuf follow this table.
+`retain` where it drops what it does not name, `pb:N` its number in protobuf form, `=VALUE` what it is when
+nothing is said. Validation of fields, defaults, all merges, server-side apply, OpenAPI, `kubectl explain` and
+protobuf follow this table.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
+
+import orjson
 
 Object = dict[str, Any]
 
@@ -54,6 +57,8 @@ class Field(NamedTuple):
     about: str
     number: str = ""
     """Where it is in protobuf form: see `protobuf`."""
+    default: str | None = None
+    """What it is when nothing is said, as JSON; a word stands for itself."""
 
     @property
     def type(self) -> Type | None:
@@ -80,7 +85,7 @@ def _field(line: str) -> Field:
     name, form, *marks = words.split()
     match = _FORM.fullmatch(form)
     assert match, line
-    given = dict(mark.partition(":")[::2] for mark in marks)
+    given = dict(("=", mark[1:]) if mark[0] == "=" else mark.partition(":")[::2] for mark in marks)
     keys = tuple(filter(None, given.get("by", "").split(",")))
     shape = "set" if "set" in given else {"": "", "[": "list", "{": "map"}[match["open"]]
     own = SELF if shape == "set" else keys[0] if keys else ""
@@ -96,6 +101,7 @@ def _field(line: str) -> Field:
         "retain" in given,
         about,
         given.get("pb", ""),
+        given.get("="),
     )
 
 
@@ -149,6 +155,36 @@ def of_kind(group: str, kind: str) -> Type:
 def type_of(obj: Object) -> Type:
     """The type of an object that says its kind."""
     return of_kind(obj["apiVersion"].rpartition("/")[0], obj["kind"])
+
+
+def fill(type: Type, obj: Object) -> None:
+    """Give fields that are not there what they are when nothing is said, all the way down."""
+    for field in _filled(type.name):
+        value = obj.get(field.name)
+        if value is None:
+            if field.default is None:
+                continue
+            value = obj[field.name] = _default(field.default)
+        if field.type is not None:
+            items = [value] if not field.shape else value.values() if field.shape == "map" else value
+            for item in items:
+                fill(field.type, item)
+
+
+@cache
+def _filled(name: str) -> tuple[Field, ...]:
+    """The fields of a type that have a default, or something inside them does."""
+    fields = TYPES[name].fields.values()
+    return tuple(
+        each for each in fields if each.default is not None or (each.type and _filled(each.type.name))
+    )
+
+
+def _default(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 class WrongType(Exception):

@@ -15,7 +15,6 @@ TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 NODE_PORT_TYPES = ("NodePort", "LoadBalancer")
 AFFINITIES = ("ClientIP", "None")
 POLICIES = ("Cluster", "Local")
-AFFINITY_TIMEOUT = 10_800
 LONGEST_AFFINITY = 86_400
 
 
@@ -29,12 +28,10 @@ def defaults(service: Object) -> None:
     kind = spec.setdefault("type", "ClusterIP")
     affinity = spec.setdefault("sessionAffinity", "None")
     if affinity == "ClientIP":
-        client = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
-        client.setdefault("timeoutSeconds", AFFINITY_TIMEOUT)
+        spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
     elif affinity == "None":
         spec.pop("sessionAffinityConfig", None)
     for port in spec.get("ports") or ():
-        port.setdefault("protocol", "TCP")
         if port.get("targetPort") in (None, "", 0):
             port["targetPort"] = port.get("port")
     if kind != "ExternalName":
@@ -51,7 +48,6 @@ def defaults(service: Object) -> None:
         spec.setdefault("clusterIPs", [spec["clusterIP"]])
     elif "clusterIPs" in spec:
         spec["clusterIP"] = spec["clusterIPs"][0]
-    service.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
 def carry_over(service: Object, old: Object) -> None:

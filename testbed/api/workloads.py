@@ -1,4 +1,4 @@
-"""Kinds that make Pods: defaults (k8s.io/kubernetes `pkg/apis/apps/v1`, `batch/v1`) and validation."""
+"""Kinds that make Pods: defaults that depend on something, validation (k8s.io/kubernetes `pkg/apis/apps`)."""
 
 from __future__ import annotations
 
@@ -11,34 +11,23 @@ from testbed.model.labels import selects
 
 Object = dict[str, Any]
 
-
-def _rolling(unavailable: Any, surge: Any) -> Object:
-    return {"maxUnavailable": unavailable, "maxSurge": surge}
+STRATEGIES = {"Deployment": "strategy", "DaemonSet": "updateStrategy", "StatefulSet": "updateStrategy"}
 
 
-def _common(obj: Object, **values: Any) -> Object:
-    spec: Object = obj.setdefault("spec", {})
-    for key, value in values.items():
-        spec.setdefault(key, value)
+def defaults(obj: Object) -> None:
+    """Of every kind that makes Pods; a strategy that says nothing is a rolling update."""
+    spec = obj.setdefault("spec", {})
     pods.template_defaults(spec.setdefault("template", {}))
-    return spec
-
-
-def deployment_defaults(obj: Object) -> None:
-    spec = _common(obj, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
-    strategy = spec.setdefault("strategy", {})
-    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = strategy.setdefault("rollingUpdate", {})
-        for key, value in _rolling("25%", "25%").items():
-            rolling.setdefault(key, value)
-
-
-def replica_set_defaults(obj: Object) -> None:
-    _common(obj, replicas=1)
+    name = STRATEGIES.get(obj["kind"])
+    if name:
+        strategy = spec.setdefault(name, {})
+        if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+            strategy.setdefault("rollingUpdate", {})
 
 
 def replication_controller_defaults(obj: Object) -> None:
-    spec = _common(obj, replicas=1)
+    defaults(obj)
+    spec = obj["spec"]
     labels = (spec["template"].get("metadata") or {}).get("labels") or {}
     if labels and not spec.get("selector"):
         spec["selector"] = dict(labels)
@@ -46,41 +35,15 @@ def replication_controller_defaults(obj: Object) -> None:
         obj["metadata"]["labels"] = dict(labels)
 
 
-def daemon_set_defaults(obj: Object) -> None:
-    spec = _common(obj, revisionHistoryLimit=10)
-    strategy = spec.setdefault("updateStrategy", {})
-    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = strategy.setdefault("rollingUpdate", {})
-        for key, value in _rolling(1, 0).items():
-            rolling.setdefault(key, value)
-
-
-def stateful_set_defaults(obj: Object) -> None:
-    spec = _common(obj, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
-    strategy = spec.setdefault("updateStrategy", {})
-    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
-    spec.setdefault("persistentVolumeClaimRetentionPolicy", {"whenDeleted": "Retain", "whenScaled": "Retain"})
-
-
 def job_defaults(obj: Object) -> None:
     """A Job whose selector nobody wrote selects its own Pods, by its uid."""
-    spec = obj.setdefault("spec", {})
+    defaults(obj)
+    spec, metadata = obj["spec"], obj["metadata"]
     if "completions" not in spec and "parallelism" not in spec:
         spec["completions"] = 1
-    for key, value in (
-        ("parallelism", 1),
-        ("backoffLimit", 6),
-        ("completionMode", "NonIndexed"),
-        ("suspend", False),
-    ):
-        spec.setdefault(key, value)
-    template = spec.setdefault("template", {})
-    pods.template_defaults(template)
-    metadata = obj["metadata"]
     if not spec.get("selector") and metadata.get("uid"):
         spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": metadata["uid"]}}
-        labels = template["metadata"].setdefault("labels", {})
+        labels = spec["template"]["metadata"].setdefault("labels", {})
         for prefix in ("", "batch.kubernetes.io/"):
             labels[f"{prefix}controller-uid"] = metadata["uid"]
             labels[f"{prefix}job-name"] = metadata["name"]

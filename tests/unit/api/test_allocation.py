@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.api import services
+from testbed.api import schema, services
 from testbed.api.allocation import Full, OutOfRange, Pool, Range, Taken, address_range, port_range
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.status import StatusError
@@ -64,6 +64,7 @@ def test_bands_are_as_upstream() -> None:
 def service(name: str, **spec: Any) -> dict[str, Any]:
     made = {"metadata": {"name": name, "namespace": "ns"}, "spec": spec}
     services.defaults(made)
+    schema.fill(schema.of_kind("", "Service"), made)
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from testbed.api import dual_stack, services
+from testbed.api import dual_stack, schema, services
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.status import StatusError
 from testbed.model.topology import PortRange
@@ -31,6 +31,7 @@ def written(addresses: ServiceAddresses, spec: Spec, old: Spec | None = None) ->
     if before:
         dual_stack.link(made["spec"], before["spec"])
     services.defaults(made)
+    schema.fill(schema.of_kind("", "Service"), made)
     if before:
         services.carry_over(made, before)
     addresses.assign(made, before)

@@ -149,3 +149,27 @@ def test_scalars(form: str, good: list, bad: list) -> None:
     for value in bad:
         with pytest.raises(schema.WrongType):
             schema.conform(holder, {"f": value})
+
+
+@pytest.mark.parametrize("name", sorted(schema.TYPES))
+def test_what_is_filled_in_is_of_its_type(name: str) -> None:
+    obj: dict[str, Any] = {}
+    schema.fill(schema.TYPES[name], obj)
+    assert schema.conform(schema.TYPES[name], obj) == []
+
+
+def test_defaults_are_filled_in_all_the_way_down_and_nothing_is_written_over() -> None:
+    containers = [
+        {"ports": [{"containerPort": 1}, {"protocol": "UDP"}]},
+        {"livenessProbe": {"periodSeconds": 2}},
+    ]
+    pod = {"spec": {"containers": containers, "dnsPolicy": "None"}}
+    schema.fill(POD, pod)
+    assert [port["protocol"] for port in containers[0]["ports"]] == ["TCP", "UDP"]
+    assert containers[1]["livenessProbe"] == {
+        "periodSeconds": 2,
+        "timeoutSeconds": 1,
+        "successThreshold": 1,
+        "failureThreshold": 3,
+    }
+    assert (pod["spec"]["dnsPolicy"], pod["spec"]["restartPolicy"]) == ("None", "Always")
