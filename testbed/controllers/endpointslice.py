@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from testbed.client import key_of
+from testbed.controllers import topology
 from testbed.controllers.backends import address, by_ports, endpoint, families
 from testbed.controllers.base import Object, World, owned_by
 from testbed.controllers.endpoints import HEADLESS, SelectorController
@@ -14,7 +16,6 @@ from testbed.model.resources import ENDPOINT_SLICES, NODES, SERVICES
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
-ZONE = "topology.kubernetes.io/zone"
 
 
 def slice_owner(manager: str, each: Object) -> list[str]:
@@ -33,7 +34,14 @@ class EndpointSlices(SelectorController):
         self.slices = world.index(ENDPOINT_SLICES, "selector", lambda each: slice_owner(MANAGER, each))
         self.watch(ENDPOINT_SLICES, lambda each: slice_owner(MANAGER, each))
         self.triggers = TriggerTimes()
-        world.informer(NODES)
+        world.informer(NODES).subscribe(self._node_changed)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        """The shares of zones follow the nodes."""
+        if topology.shares([old] if old else []) != topology.shares([new] if new else []):
+            for service in self.world.informer(SERVICES).store.values():
+                if topology.is_wanted(service):
+                    self.queue.add(key_of(service))
 
     async def sync(self, key: str) -> None:
         service = self.service(key)
@@ -59,14 +67,18 @@ class EndpointSlices(SelectorController):
 
     def _groups(self, service: Object, pods: Sequence[Object]) -> list[Group]:
         nodes = self.world.informer(NODES).store
-        zones = {name: (node["metadata"].get("labels") or {}).get(ZONE, "") for name, node in nodes.items()}
+        zones = {
+            name: (node["metadata"].get("labels") or {}).get(topology.ZONE, "")
+            for name, node in nodes.items()
+        }
         groups = []
         for family in families(service):
             here = [pod for pod in pods if address(pod, family)]
             for ports, members in by_ports(service, here):
-                groups.append(
-                    Group(family, ports, [endpoint(service, pod, family, zones) for pod in members])
-                )
+                made = [endpoint(service, pod, family, zones) for pod in members]
+                if topology.is_wanted(service):
+                    made = topology.hinted(made, topology.shares(nodes.values()))
+                groups.append(Group(family, ports, made))
             if not here:
                 groups.append(Group(family, [], []))
         return groups
