@@ -46,7 +46,11 @@ class PluginError(TestbedError):
 
 @dataclass(frozen=True)
 class Attachment:
-    """One interface of one container, and the network it is to be in."""
+    """One interface of one container, and the network it is to be in.
+
+    `spared`: the networks in which the Pod is known under its own address, if elsewhere it is to speak as its
+    node (`ipMasq`): its own range, and `nonMasqueradeCIDRs`, where the Pods of other nodes should be.
+    """
 
     container: str
     netns: str
@@ -57,6 +61,7 @@ class Attachment:
     subnets: tuple[Network, ...]
     directory: Path
     ports: tuple[Mapping[str, Any], ...] = ()
+    spared: tuple[Network, ...] = ()
 
     @property
     def host_end(self) -> str:
@@ -79,6 +84,7 @@ class Attachment:
             ipam = config["ipam"]
             ranges = ipam.get("ranges") or [[{"subnet": ipam["subnet"]}]]
             subnets = tuple(ip_network(each[0]["subnet"]) for each in ranges)
+            others = map(ip_network, config.get("nonMasqueradeCIDRs") or ())
             directory = Path(ipam.get("dataDir") or "/var/lib/cni/networks", config["name"])
             return cls(
                 container=environment["CNI_CONTAINERID"],
@@ -90,6 +96,7 @@ class Attachment:
                 subnets=subnets,
                 directory=directory,
                 ports=tuple((config.get("runtimeConfig") or {}).get("portMappings") or ()),
+                spared=(*subnets, *others) if config.get("ipMasq") else (),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             message = f"network configuration: {type(error).__name__}: {error}"
@@ -106,7 +113,7 @@ def add(wanted: Attachment) -> dict[str, Any]:
             gateway = addresses.mac_of(wanted.bridge)
             with _inside(netns):
                 _pod_end(wanted, reserved, gateway)
-        hostports.add(wanted.host_end, wanted.ports, reserved)
+        hostports.add(wanted.host_end, wanted.ports, reserved, wanted.spared)
     except BaseException:
         delete(wanted)
         raise
@@ -134,7 +141,7 @@ def add(wanted: Attachment) -> dict[str, Any]:
 
 def delete(wanted: Attachment) -> None:
     """DEL: no trace is left. Content when there is nothing, the namespace included."""
-    hostports.remove(wanted.host_end, wanted.ports)
+    hostports.remove(wanted.host_end, wanted.ports, wanted.spared)
     rtnetlink.send([rtnetlink.removal(wanted.host_end)], but=(errno.ENODEV,))
     released = Addresses(wanted.directory, wanted.subnets).release(wanted.container, wanted.interface)
     if bridge := addresses.index_of(wanted.bridge):

@@ -1,4 +1,5 @@
-"""Host ports: the capability `portMappings` of our CNI plugin, as nftables rules in a table for each Pod.
+"""Host ports and masquerading: the capability `portMappings` and the option `ipMasq` of our CNI plugin, as
+nftables rules in a table for each Pod that asks for them.
 
 A Pod's table has all of its rules, so one deletion takes them, whatever state the Pod is in.
 """
@@ -7,10 +8,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 from testbed.errors import TestbedError
-from testbed.model.families import Address, bracketed
+from testbed.model.families import Address, Network, bracketed
 
 Object = Mapping[str, Any]
 
@@ -28,16 +30,22 @@ table inet {name} {{
     }}
     chain postrouting {{
         type nat hook postrouting priority 99
-        {hairpins}
+        {sources}
     }}
 }}
 """
 KEYWORDS = {4: "ip", 6: "ip6"}
+MULTICAST = {4: ip_network("224.0.0.0/4"), 6: ip_network("ff00::/8")}
 
 
-def script(name: str, mappings: Iterable[Object], addresses: Sequence[Address]) -> str:
-    """The nft script of a Pod that has `addresses`. Pure."""
-    rules, hairpins = [], []
+def script(
+    name: str, mappings: Iterable[Object], addresses: Sequence[Address], spared: Sequence[Network] = ()
+) -> str:
+    """The nft script of a Pod that has `addresses`. Pure.
+
+    `spared`: with these it speaks as itself, with all others as its node; none: with all as itself.
+    """
+    rules, sources = [], []
     for address in addresses:
         keyword = KEYWORDS[address.version]
         for mapping in mappings:
@@ -56,20 +64,25 @@ def script(name: str, mappings: Iterable[Object], addresses: Sequence[Address]) 
                 f"{where} {mapping['protocol']} dport {mapping['hostPort']} dnat {keyword} to {target}"
             )
         # To itself by way of the node: the answer must come back through the node too.
-        hairpins.append(f"{keyword} saddr {address} {keyword} daddr {address} masquerade")
+        sources.append(f"{keyword} saddr {address} {keyword} daddr {address} masquerade")
+        own = [str(each) for each in (*spared, MULTICAST[address.version]) if each.version == address.version]
+        if spared:
+            sources.append(f"{keyword} saddr {address} {keyword} daddr != {{ {', '.join(own)} }} masquerade")
     lines = "\n        ".join
-    return TABLE.format(name=name, rules=lines(rules), hairpins=lines(hairpins))
+    return TABLE.format(name=name, rules=lines(rules), sources=lines(sources))
 
 
-def add(name: str, mappings: Sequence[Object], addresses: Sequence[Address]) -> None:
-    """Lead the node's ports to the Pod. Raises TestbedError."""
-    if mappings:
-        _nft(f"table inet {name}\ndelete table inet {name}\n" + script(name, mappings, addresses))
+def add(
+    name: str, mappings: Sequence[Object], addresses: Sequence[Address], spared: Sequence[Network] = ()
+) -> None:
+    """Lead the node's ports to the Pod, and let it speak as its node. Raises TestbedError."""
+    if mappings or spared:
+        _nft(f"table inet {name}\ndelete table inet {name}\n" + script(name, mappings, addresses, spared))
 
 
-def remove(name: str, mappings: Sequence[Object]) -> None:
-    """No trace is left of what was added for `mappings`; nothing there is fine."""
-    if mappings:
+def remove(name: str, mappings: Sequence[Object], spared: Sequence[Network] = ()) -> None:
+    """No trace is left of what was added for these; nothing there is fine."""
+    if mappings or spared:
         _nft(f"table inet {name}\ndelete table inet {name}\n")
 
 

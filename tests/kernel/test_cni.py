@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,42 @@ def test_who_is_behind_an_address_is_told_and_not_asked(
             assert seen.read_both()[1] == []
         assert node.call(call, "DEL", "a", str(netns), config)[0] == 0
     assert node.call(told_neighbours) == {}
+
+
+def _reach(netns: str) -> None:
+    """A link from the node to a namespace outside, where there is one more address of another node's Pod."""
+    with open(netns) as other, IPRoute() as ip:
+        link.veth(ip, "out", "in", netns=other.fileno())
+        link.address(ip, "out", "192.0.2.1/24")
+        link.up(ip, "out")
+        link.route(ip, "10.244.9.9/32", via="192.0.2.2")
+
+
+def _be_outside() -> None:
+    with IPRoute() as ip:
+        for address in ("192.0.2.2/24", "10.244.9.9/32"):
+            link.address(ip, "in", address)
+        link.up(ip, "in")
+        link.route(ip, "10.244.7.0/29", via="192.0.2.1")
+    serve_once()
+
+
+def _ruleset() -> str:
+    return subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+
+
+def test_with_ip_masq_a_pod_speaks_as_its_node_where_nobody_knows_it(
+    node: Worker, config: dict[str, Any], tmp_path: Path
+) -> None:
+    config |= {"ipMasq": True, "nonMasqueradeCIDRs": ["10.244.0.0/16"]}
+    with scratch() as one, Worker(one) as pod, scratch() as out, Worker(out) as outside:
+        assert node.call(call, "ADD", "a", str(one), config)[0] == 0
+        node.call(_reach, str(out))
+        outside.call(_be_outside)
+        assert pod.call(ask, "192.0.2.2") == "192.0.2.1"
+        assert pod.call(ask, "10.244.9.9") == "10.244.7.2"
+        assert node.call(call, "DEL", "a", str(one), config)[0] == 0
+        assert "masquerade" not in node.call(_ruleset)
 
 
 def test_del_is_content_when_the_namespace_is_gone(node: Worker, config: dict[str, Any]) -> None:
