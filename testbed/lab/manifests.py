@@ -1,4 +1,7 @@
-"""/etc/kubernetes/manifests on the control plane, where its components are looked up on any cluster."""
+"""/etc/kubernetes/manifests on the control plane, where its components are looked up on any cluster.
+
+The control plane's kubelet shows them as static Pods.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ from typing import Any
 import yaml
 
 from testbed.lab.machine import Machine
+from testbed.lab.units import MANIFESTS
 from testbed.node.process import Process
-
-DIRECTORY = "etc/kubernetes/manifests"
 
 
 def write(machine: Machine, units: Iterable[Process]) -> None:
     """A file for each unit. They tell how it runs; init runs it, so a change of the file changes nothing."""
-    directory = machine.root / DIRECTORY
+    directory = machine.root / MANIFESTS
     directory.mkdir(parents=True, exist_ok=True)
     for unit in units:
         text = yaml.safe_dump(manifest(unit), sort_keys=False, width=1000)

@@ -16,6 +16,7 @@ from testbed.node.process import Process
 LOG_DIRECTORY = "/var/log"
 NO_PROXY = "none"
 PROXY = "kube-proxy"
+MANIFESTS = "etc/kubernetes/manifests"
 BEATS_IN_GRACE = 4
 """Heartbeats that a node must miss in a row to count as lost, as with Kubernetes' own defaults."""
 
@@ -74,6 +75,7 @@ def kubelet(spec: ClusterSpec, node: NodeSpec, state: Path) -> Process:
     if node == spec.control_plane:
         words.append("--register-with-taints=node-role.kubernetes.io/control-plane:NoSchedule")
         words.append("--node-labels=node-role.kubernetes.io/control-plane=")
+        words.append(f"--pod-manifest-path=/{MANIFESTS}")
     if node.labels:
         words.append("--node-labels=" + ",".join(f"{key}={value}" for key, value in node.labels.items()))
     if spec.cni_conf:

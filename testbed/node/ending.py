@@ -19,6 +19,7 @@ from testbed.node.cni import CniError
 from testbed.node.launch import Node
 from testbed.node.logs import log_directory
 from testbed.node.runtime import Runtime
+from testbed.node.static import is_mirror
 from testbed.node.status import Container
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ def grace_of(pod: Object) -> int:
     metadata, spec = pod["metadata"], pod["spec"]
     grace = metadata.get("deletionGracePeriodSeconds")
     return int(grace if grace is not None else spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE))
+
+
+def ending_with(pod: Object, containers: Sequence[Container]) -> list[Container]:
+    """Those that end with the Pod; what a mirror stands for runs on."""
+    return [each for each in containers if not (is_mirror(pod) and each.program and each.program.unit)]
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ def _ingress(container: Object, _: Path) -> Program:
     return Program(("testbed", "ingress", *words), (("tcp", 80), ("tcp", 443)), mounts=mounts)
 
 
-def _kube_proxy(container: Object, _: Path) -> Program:
-    return Program(("kube-proxy",), unit="kube-proxy")
+def _unit(name: str) -> Program:
+    return Program((name,), unit=name)
 
 
 def _agnhost(container: Object, _: Path) -> Program:
@@ -111,7 +111,6 @@ IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
     ("testbed/echo", _echo),
     ("testbed/dns", _dns),
     ("testbed/ingress", _ingress),
-    ("testbed/kube-proxy", _kube_proxy),
     ("nginx", _nginx),
     ("nginx-*", _nginx),
     ("*nginxhttps", _nginx),
@@ -123,6 +122,9 @@ IMAGES: tuple[tuple[str, Callable[[Object, Path], Program]], ...] = (
 )
 """Globs over the image's name without registry and tag, first match wins; anything else gets the stand-in."""
 
+
+UNITS = "testbed/kube-*"
+"""Images of components that the machine's init runs, whatever the Pod says how."""
 
 ASKING = ("busybox", "*agnhost*", "curl*", "*/curl", "alpine")
 """Images whose programs are the user's to choose."""
@@ -142,6 +144,8 @@ def resolve(container: Object, directory: Path, mapped: Sequence[tuple[str, str]
     `command` replaces the program; an image that the user mapped gets `args` appended to its path.
     """
     image = str(container.get("image") or "")
+    if fnmatchcase(plain_name(image), UNITS):
+        return _unit(plain_name(image).removeprefix("testbed/"))
     if container.get("command"):
         words = [str(word) for word in (*container["command"], *(container.get("args") or ()))]
         if words[0] in ("/agnhost", "agnhost"):
@@ -164,7 +168,7 @@ def may_ask_the_api(container: Object, mapped: Sequence[tuple[str, str]]) -> boo
     known = any(fnmatchcase(name, glob) for glob, _ in mapped) or any(
         fnmatchcase(name, glob) for glob in ASKING
     )
-    return bool(container.get("command")) or known
+    return not fnmatchcase(name, UNITS) and (bool(container.get("command")) or known)
 
 
 def plain_name(image: str) -> str:

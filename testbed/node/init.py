@@ -24,7 +24,7 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from testbed.node.nursery import Nursery, is_born_here
@@ -194,13 +194,13 @@ class Init:
         if request.get("wait"):
             entry.waiter, entry.one_shot = connection, True
         self.entries[process.id] = entry
-        return {"status": asdict(entry.status)}
+        return {"status": vars(entry.status)}
 
     def _signal(self, _: Connection, request: dict[str, Any]) -> dict[str, Any]:
         entry = self._known(request)
         if entry.status.running:
             os.kill(entry.status.pid, int(request["signum"]))
-        return {"status": asdict(entry.status)}
+        return {"status": vars(entry.status)}
 
     def _stop(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
         entry = self._known(request)
@@ -209,17 +209,17 @@ class Init:
         if entry.status.running:
             entry.waiter = connection
             os.kill(entry.status.pid, signal.SIGTERM)
-        return {"status": asdict(entry.status)}
+        return {"status": vars(entry.status)}
 
     def _list(self, _: Connection, __: dict[str, Any]) -> dict[str, Any]:
-        return {"list": [asdict(entry.status) for entry in self.entries.values()]}
+        return {"list": [vars(entry.status) for entry in self.entries.values()]}
 
     def _remove(self, _: Connection, request: dict[str, Any]) -> dict[str, Any]:
         entry = self._known(request)
         if entry.status.running:  # with the children of its session: a plugin that hangs may have some
             os.killpg(entry.status.pid, signal.SIGKILL)
         del self.entries[entry.process.id]
-        return {"status": asdict(entry.status)}
+        return {"status": vars(entry.status)}
 
     def _watch(self, connection: Connection, _: dict[str, Any]) -> dict[str, Any]:
         self.watchers.add(connection)
@@ -248,7 +248,7 @@ class Init:
             return
         now = time.time()
         entry.status = replace(entry.status, exit_code=code, finished=now)
-        message = {"status": asdict(entry.status)}
+        message = {"status": vars(entry.status)}
         if entry.waiter is not None:
             waiter, entry.waiter = entry.waiter, None
             self._send(waiter, message)

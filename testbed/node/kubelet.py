@@ -24,8 +24,9 @@ from testbed.node.pod import PodWorker
 from testbed.node.process import Status
 from testbed.node.registration import Identity, Registration
 from testbed.node.routes import PodRoutes
-from testbed.node.runtime import Runtime
+from testbed.node.runtime import ONE_SHOT, Runtime
 from testbed.node.sandbox import Dns, Sandboxes
+from testbed.node.static import StaticPods
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
@@ -48,6 +49,7 @@ class Settings:
     key: str
     client_ca: str
     log_bytes: int
+    manifests: Path | None = None
     routes: str = "none"
 
 
@@ -113,7 +115,7 @@ class Kubelet:
             uid = rest.partition("/")[0]
             if kind == "pod" and uid in self.workers:
                 self.workers[uid].exited(status)
-            elif kind != "pod":  # a unit of the machine, which a Pod may stand for
+            elif kind not in ("pod", ONE_SHOT):  # a unit of the machine, which a Pod may stand for
                 for worker in self.workers.values():
                     if worker.runs(status):
                         worker.exited(status)
@@ -160,6 +162,8 @@ async def run(settings: Settings) -> None:
                 group.create_task(server.serve(app, me.addresses, KUBELET_PORT, *keys))
             if settings.routes != "none":
                 group.create_task(PodRoutes(client, me.name, settings.routes).run())
+            if settings.manifests:
+                group.create_task(StaticPods(pods, me.name, settings.manifests).run())
             await pods.synced.wait()
             await kubelet.adopt(pods)
             pods.subscribe(kubelet.changed)

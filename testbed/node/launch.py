@@ -75,6 +75,8 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
         env["PATH"] = busybox.path() + env.get("PATH", "")
     mounts = volumes.mounts(pod, each.spec, node.sandboxes.directory(uid), env)
     security = {**(pod["spec"].get("securityContext") or {}), **(each.spec.get("securityContext") or {})}
+    output = log_file(pod, each.name, attempt)
+    output.parent.mkdir(parents=True, exist_ok=True)
     spoken = last_words_file(node, pod, each.name, attempt)
     spoken.parent.mkdir(parents=True, exist_ok=True)
     spoken.touch()
@@ -85,7 +87,7 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
         argv=each.program.argv,
         env=env,
         cwd=each.spec.get("workingDir") or "/",
-        log=str(log_file(pod, each.name, attempt)),
+        log=str(output),
         netns=attached.netns,
         pidns=True,
         hostname="" if host_network else facts["HOSTNAME"],
@@ -113,8 +115,7 @@ def last_words_file(node: Node, pod: Object, container: str, attempt: int) -> Pa
 
 def last_words(node: Node, pod: Object, each: Container) -> str:
     """The termination message of a container that has ended: its own, or on request the end of its log."""
-    if not each.process or (each.program and each.program.unit):
-        return ""
+    assert each.process
     attempt = int(each.process.id.rpartition("/")[2])
     wants_log = each.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError"
     sources = [(last_words_file(node, pod, each.name, attempt), LONGEST_MESSAGE)]
@@ -126,6 +127,12 @@ def last_words(node: Node, pod: Object, each: Container) -> str:
             if text := content.read(longest):
                 return text.decode(errors="replace")
     return ""
+
+
+def record_end(node: Node, pod: Object, each: Container) -> None:
+    """What is to be said of a container that has ended."""
+    if each.process and not (each.program and each.program.unit):
+        each.last_words[each.process.id] = last_words(node, pod, each)
 
 
 async def begin(node: Node, pod: Object, each: Container, attached: Attached, attempt: int) -> Status:

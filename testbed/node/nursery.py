@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from testbed.kernel.fork import fork_sibling
@@ -83,13 +84,15 @@ def _line(channel: socket.socket) -> bytes:
 
 def serve(descriptor: int) -> None:
     """Give birth to what is asked for on that socket, until init is gone."""
-    _settle()
+    machines = _settle()
     channel = socket.socket(fileno=descriptor)
     while True:
         first, descriptors, _, _ = socket.recv_fds(channel, 1, MAX_DESCRIPTORS)
         if not first:
             return
         process = Process.from_json(json.loads(first + _line(channel)))
+        if process.env is None:
+            process = replace(process, env=machines)
         try:
             answer: dict[str, object] = {"pid": spawn(process, descriptors, fork_sibling)}
         except OSError as error:
@@ -99,13 +102,19 @@ def serve(descriptor: int) -> None:
         channel.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _settle() -> None:
-    """Load all that the children need, so that they need not; and leave it alone from then on."""
+def _settle() -> dict[str, str]:
+    """Load all that the children need, so that they need not; and leave it alone from then on.
+
+    The environment: it is taken off here once, and not by each child.
+    """
     from setproctitle import setproctitle
 
     import testbed.node.bridge  # noqa: F401
 
     warm(LIGHT)
     setproctitle("testbed-nursery")
+    environment = dict(os.environ)
+    os.environ.clear()
     gc.collect()
     gc.freeze()
+    return environment

@@ -14,10 +14,10 @@ from testbed.model.conditions import timestamp
 from testbed.model.resources import PODS
 from testbed.node.admission import refused_before
 from testbed.node.cni import CniError
-from testbed.node.ending import Ending, clean, dismiss, grace_of
+from testbed.node.ending import Ending, clean, dismiss, ending_with, grace_of
 from testbed.node.health import Health
 from testbed.node.images import ImageError, resolve
-from testbed.node.launch import Node, begin, fill_volumes, furnish, last_words
+from testbed.node.launch import Node, begin, fill_volumes, furnish, record_end
 from testbed.node.process import Status
 from testbed.node.restarts import back_off, plan_restart, reason_of
 from testbed.node.sandbox import Attached
@@ -107,7 +107,7 @@ class PodWorker:
             if each.process and each.process.id == status.id:
                 each.process, each.ready, each.up = status, False, False
                 self.node.consoles.close(status.id)
-                each.last_words[status.id] = last_words(self.node, self.pod, each)
+                record_end(self.node, self.pod, each)
                 self._unwatch(each)
                 self._wake.set()
                 return
@@ -211,7 +211,7 @@ class PodWorker:
         except ApiError as error:
             back_off(each, "ContainerCreating", 1, str(error))
             return
-        except (TestbedError, OSError) as error:
+        except (TestbedError, OSError, ValueError) as error:
             back_off(each, reason_of(error), 1, str(error))
             await self.node.events.warn(self.pod, "Failed", f"Error: {error}")
             return
@@ -277,12 +277,12 @@ class PodWorker:
     # --- the end
 
     async def _end(self) -> None:
+        stopped = ending_with(self.pod, self.containers)
         for each in self.containers:
             self._unwatch(each)
-        for each in self.containers:
-            if each.running:
+            if each.running and each in stopped:
                 self.node.events.note(self.pod, "Killing", f"Stopping container {each.name}")
-        await self._ending_of().stop(self.containers, 0 if self._gone else grace_of(self.pod))
+        await self._ending_of().stop(stopped, 0 if self._gone else grace_of(self.pod))
         while not await clean(self.node, self.pod, not self._gone):
             await asyncio.sleep(RETRY)
         self._say("ended")

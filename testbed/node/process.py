@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -53,7 +53,8 @@ class Process:
     readonly: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without dataclasses.asdict, which takes longer than all else that is done to ask for a process."""
+        return {**vars(self), "mounts": [vars(mount) for mount in self.mounts]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Process:

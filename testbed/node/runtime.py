@@ -20,6 +20,8 @@ from testbed.node.process import Mount, Process, Status
 __all__ = ["Finished", "Mount", "Process", "Runtime", "RuntimeRefusal", "Status", "call", "stop"]
 
 _numbers = itertools.count()
+ONE_SHOT = "run"
+"""What the ids of processes begin with that were run to their end, before a "/"; those of Pods with "pod"."""
 
 
 class RuntimeRefusal(TestbedError):
@@ -116,7 +118,7 @@ class Runtime:
 
         `started` is called once init has them too. When this is cancelled, the process is killed.
         """
-        id = process.id or f"run-{os.getpid()}-{next(_numbers)}"
+        id = process.id or f"{ONE_SHOT}/{os.getpid()}-{next(_numbers)}"
         request = {"do": "start", "process": {**process.to_json(), "id": id}, "wait": True}
         reader, writer = await self._connect(request, descriptors)
         try:

@@ -10,7 +10,7 @@ import shutil
 import socket
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Sandboxes:
                 made = await self._attach(pod)
         (directory / "hosts").write_text(_hosts(pod, made.ips))
         (directory / "resolv.conf").write_text(_resolv_conf(pod, self._dns))
-        (directory / "sandbox.json").write_text(json.dumps(asdict(made)))
+        (directory / "sandbox.json").write_text(json.dumps(vars(made)))
         return made
 
     async def _attach(self, pod: Object) -> Attached:

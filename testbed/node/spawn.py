@@ -111,6 +111,10 @@ def _verb(words: Sequence[str]) -> int:
         return 0
     from testbed.cli.main import main
 
+    # Fresh ones: those inherited know nothing of what these descriptors are by now.
+    sys.stdin = open(0, closefd=False)
+    sys.stdout = open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, closefd=False)
     return main(words)
 
 
@@ -133,16 +137,17 @@ def _stdio(process: Process, descriptors: Sequence[int]) -> None:
         copies = [os.dup(copy) for copy in copies]
     for number, copy in enumerate(copies):
         os.dup2(copy, number, inheritable=True)
-    sys.stdin = open(0, closefd=False)
-    sys.stdout = open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
 
 
 def _log(path: str) -> int:
     if not path:
         return os.open(os.devnull, os.O_WRONLY)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o644)
 
 
 def _join(pid: int) -> None:

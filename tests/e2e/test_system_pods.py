@@ -11,6 +11,7 @@ import pytest
 from live import until
 
 NODES = ("controlplane", "node01", "node02")
+API_SERVER = ("kube-apiserver-controlplane", "-n", "kube-system")
 PROXIES = ("-n", "kube-system", "-l", "k8s-app=kube-proxy")
 
 
@@ -82,6 +83,32 @@ def test_switching_the_mode_is_seen_in_the_same_logs(kubectl: Kubectl) -> None:
     kubectl.cluster.set_proxy("userspace", nodes=["node01"])
     name = kubectl.proxies()["node01"]["metadata"]["name"]
     until(lambda: "Using userspace Proxier" in kubectl("logs", "-n", "kube-system", name), "no such line")
+
+
+@pytest.mark.feature("A22")
+def test_components_of_the_control_plane_are_shown_as_static_pods(kubectl: Kubectl) -> None:
+    """A mirror that is deleted comes back, and what it shows was not touched."""
+
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            kubectl("get", "pod", *API_SERVER, "-o", "json", "--ignore-not-found") or "{}"
+        )
+        return found if (found.get("status", {}).get("containerStatuses") or [{}])[0].get("ready") else {}
+
+    def pids() -> dict[str, int]:
+        return {each.id: each.pid for each in kubectl.cluster.components()["controlplane"]}
+
+    before, running = until(shown, "the mirror"), pids()
+    assert (
+        "--service-cluster-ip-range=10.96.0.0/12,fd00:10:96::/112"
+        in before["spec"]["containers"][0]["command"]
+    )
+    assert "kube-controller-manager-controlplane" in kubectl("get", "pods", "-n", "kube-system")
+    assert kubectl("logs", *API_SERVER)
+    kubectl("delete", "pod", *API_SERVER, "--timeout=30s")
+    after = until(shown, "the mirror again")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert pids() == running
 
 
 @pytest.mark.parametrize(
