@@ -92,8 +92,7 @@ def slice_errors(obj: Object, old: Object | None) -> Errors:
         errors.append(required("addressType"))
     elif kind not in ADDRESS_TYPES:
         errors.append(not_supported("addressType", kind, ADDRESS_TYPES))
-    elif old and old.get("addressType") != kind:
-        errors.append(invalid_value("addressType", kind, "field is immutable"))
+    errors += rules.unchanged(obj, old, "addressType")
     endpoints = obj.get("endpoints") or []
     if len(endpoints) > MOST_ENDPOINTS:
         told = f"Too many: {len(endpoints)}: must have at most {MOST_ENDPOINTS} items"
@@ -149,9 +148,7 @@ def secret_errors(obj: Object, old: Object | None) -> Errors:
         for key in ("tls.crt", "tls.key"):
             if key not in (obj.get("data") or {}):
                 errors.append(required(f"data[{key}]"))
-    if old and old.get("type") != obj["type"]:
-        errors.append(invalid_value("type", obj["type"], "field is immutable"))
-    return errors + _immutable(obj, old, ("data",))
+    return errors + rules.unchanged(obj, old, "type") + _immutable(obj, old, ("data",))
 
 
 def _immutable(obj: Object, old: Object | None, fields: tuple[str, ...]) -> Errors:

@@ -110,6 +110,11 @@ def ingress_errors(obj: Object, old: Object | None) -> Errors:
     return errors
 
 
+def class_errors(obj: Object, old: Object | None) -> Errors:
+    missing = [] if (obj.get("spec") or {}).get("controller") else [required("spec.controller")]
+    return missing + rules.unchanged(obj, old, "spec.controller")
+
+
 def _backend_errors(backend: Object, place: str) -> Errors:
     service = backend.get("service") or {}
     if not service and not backend.get("resource"):

@@ -205,6 +205,7 @@ KINDS: tuple[Kind, ...] = (
     _workload(
         resources.STATEFUL_SETS,
         columns.STATEFUL_SETS,
+        validate=workloads.stateful_set_errors,
         counts=("replicas", "availableReplicas"),
     ),
     Kind(
@@ -229,7 +230,7 @@ KINDS: tuple[Kind, ...] = (
         status=True,
         first_status={"loadBalancer": {}},
     ),
-    Kind(resources.INGRESS_CLASSES, networking.CLASS_COLUMNS, spec=True),
+    Kind(resources.INGRESS_CLASSES, networking.CLASS_COLUMNS, validate=networking.class_errors, spec=True),
     Kind(
         resources.CERTIFICATE_SIGNING_REQUESTS,
         certificates.COLUMNS,

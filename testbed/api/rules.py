@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from testbed.api import cells
 from testbed.api.status import FieldError, duplicate, invalid_value, not_supported, required
 
 Object = dict[str, Any]
@@ -178,4 +179,16 @@ def unique(values: Iterable[tuple[str, Any]]) -> Errors:
         if value in seen:
             errors.append(duplicate(field, value))
         seen.add(value)
+    return errors
+
+
+def unchanged(obj: Object, old: Object | None, *paths: str) -> Errors:
+    """Errors for fields ("spec.selector") that are not what they were."""
+    if old is None:
+        return []
+    errors: Errors = []
+    for path in paths:
+        was, now = (cells.at(path, None)(each) for each in (old, obj))
+        if was != now:
+            errors.append(invalid_value(path, now, "field is immutable"))
     return errors

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from testbed.api import rules
 from testbed.api.rules import Errors
 from testbed.api.service_addresses import ServiceAddresses
 from testbed.api.status import FieldError, invalid_value, required
@@ -42,8 +43,8 @@ def defaults(obj: Object) -> None:
 
 def errors(obj: Object, old: Object | None) -> Errors:
     cidrs = (obj.get("spec") or {}).get("cidrs") or []
-    if old and old["spec"].get("cidrs") != cidrs:
-        return [invalid_value("spec.cidrs", cidrs, "field is immutable")]
+    if changed := rules.unchanged(obj, old, "spec.cidrs"):
+        return changed
     if not cidrs:
         return [required("spec.cidrs", "at least one CIDR required")]
     found: Errors = []

@@ -6,12 +6,22 @@ from typing import Any
 
 from testbed.api import pods, rules
 from testbed.api.rules import Errors
-from testbed.api.status import invalid_value, not_supported, required
+from testbed.api.status import forbidden_field, invalid_value, not_supported, required
 from testbed.model.labels import selects
 
 Object = dict[str, Any]
 
 STRATEGIES = {"Deployment": "strategy", "DaemonSet": "updateStrategy", "StatefulSet": "updateStrategy"}
+CHANGEABLE = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
+"""Of the spec of a StatefulSet."""
 
 
 def defaults(obj: Object) -> None:
@@ -62,10 +72,7 @@ def validate(obj: Object, old: Object | None) -> Errors:
         str((each.get("metadata") or {}).get("name")) for each in spec.get("volumeClaimTemplates") or ()
     ]
     errors += _replicas(spec) + pods.template_errors(spec["template"], "spec.template", claims)
-    if old and old["spec"].get("selector") != spec.get("selector"):
-        shown = spec.get("selector")
-        errors.append(invalid_value("spec.selector", shown, "field is immutable"))
-    return errors
+    return errors + rules.unchanged(obj, old, "spec.selector")
 
 
 def always_restarts(obj: Object, old: Object | None) -> Errors:
@@ -86,9 +93,22 @@ def replication_controller_errors(obj: Object, old: Object | None) -> Errors:
     return errors + _replicas(spec) + pods.template_errors(spec["template"], "spec.template")
 
 
+def stateful_set_errors(obj: Object, old: Object | None) -> Errors:
+    errors = always_restarts(obj, old)
+    kept = {name: value for name, value in obj["spec"].items() if name not in CHANGEABLE}
+    if old and kept != {name: value for name, value in old["spec"].items() if name not in CHANGEABLE}:
+        *names, last = (f"'{name}'" for name in CHANGEABLE)
+        told = (
+            f"updates to statefulset spec for fields other than {', '.join(names)} and {last} are forbidden"
+        )
+        errors.append(forbidden_field("spec", told))
+    return errors
+
+
 def job_errors(obj: Object, old: Object | None) -> Errors:
     spec = obj["spec"]
-    errors = pods.template_errors(spec["template"], "spec.template")
+    errors = rules.unchanged(obj, old, "spec.completions", "spec.selector", "spec.template")
+    errors += pods.template_errors(spec["template"], "spec.template")
     policy = spec["template"]["spec"].get("restartPolicy")
     if policy == "Always":
         field, known = "spec.template.spec.restartPolicy", ["OnFailure", "Never"]
@@ -100,10 +120,7 @@ def job_errors(obj: Object, old: Object | None) -> Errors:
 
 def controller_revision_errors(obj: Object, old: Object | None) -> Errors:
     """A revision is a picture of the past: only its number may change."""
-    errors = _not_negative(obj.get("revision", 0), "revision")
-    if old and old.get("data") != obj.get("data"):
-        errors.append(invalid_value("data", obj.get("data"), "field is immutable"))
-    return errors
+    return _not_negative(obj.get("revision", 0), "revision") + rules.unchanged(obj, old, "data")
 
 
 def _template_labels(spec: Object) -> dict[str, str]:

@@ -317,3 +317,87 @@ def test_each_broken_rule_names_its_field(serve: Any, raw: Any) -> None:
         assert (await client.list(SERVICES, "default")).resource_version
 
     serve(scenario)
+
+
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+def workload(**spec: Any) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
+    return {
+        "metadata": {"name": "w"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template, **spec},
+    }
+
+
+def job() -> dict[str, Any]:
+    once = {"restartPolicy": "Never", **pod()["spec"]}
+    return {"metadata": {"name": "j"}, "spec": {"template": {"spec": once}}}
+
+
+SELECTOR = {"spec": {"selector": {"matchLabels": {"a": "c"}}}}
+SECRET = {"metadata": {"name": "t"}, "type": "a/b"}
+BINDING = {"metadata": {"name": "b"}, "roleRef": {"kind": "Role", "name": "r"}}
+
+# Kind and object, a merge patch of it; the field and the reason of the cause.
+CHANGES: tuple[tuple[resources.Resource, dict[str, Any], dict[str, Any], str, str], ...] = (
+    (
+        SERVICES,
+        service(),
+        {"spec": {"clusterIP": "10.96.0.77", "clusterIPs": None}},
+        "spec.clusterIPs[0]",
+        "Invalid",
+    ),
+    (PODS, pod(), {"spec": {"nodeName": "n"}}, "spec", "Forbidden"),
+    (SLICES, slices("IPv4", "10.0.0.1"), {"addressType": "IPv6"}, "addressType", "Invalid"),
+    (SECRETS, SECRET, {"type": "c/d"}, "type", "Invalid"),
+    (resources.DEPLOYMENTS, workload(), SELECTOR, "spec.selector", "Invalid"),
+    (resources.REPLICA_SETS, workload(), SELECTOR, "spec.selector", "Invalid"),
+    (resources.DAEMON_SETS, workload(), SELECTOR, "spec.selector", "Invalid"),
+    (resources.STATEFUL_SETS, workload(), {"spec": {"serviceName": "s"}}, "spec", "Forbidden"),
+    (
+        resources.JOBS,
+        job(),
+        {"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}},
+        "spec.template",
+        "Invalid",
+    ),
+    (
+        resources.JOBS,
+        {**job(), "metadata": {"name": "k"}},
+        {"spec": {"completions": 7}},
+        "spec.completions",
+        "Invalid",
+    ),
+    (resources.ROLE_BINDINGS, BINDING, {"roleRef": {"name": "s"}}, "roleRef", "Invalid"),
+    (
+        resources.INGRESS_CLASSES,
+        {"metadata": {"name": "c"}, "spec": {"controller": "x/y"}},
+        {"spec": {"controller": "x/z"}},
+        "spec.controller",
+        "Invalid",
+    ),
+    (
+        resources.CONTROLLER_REVISIONS,
+        {"metadata": {"name": "c"}, "revision": 1, "data": {}},
+        {"data": {"a": 1}},
+        "data",
+        "Invalid",
+    ),
+)
+
+
+def test_what_never_changes_is_named(serve: Any, raw: Any) -> None:
+    async def scenario(client: Client) -> None:
+        wrong = []
+        for resource, obj, change, field, reason in CHANGES:
+            body, name = json.dumps(obj).encode(), obj["metadata"]["name"]
+            made, told = await raw(client, "POST", resource.path("default"), body, **JSON)
+            path, patch = resource.path("default", name), json.dumps(change).encode()
+            status, answer = await raw(client, "PATCH", path, patch, **MERGE)
+            causes = [(each["field"], each["reason"]) for each in answer.get("details", {}).get("causes", ())]
+            if (made, status) != (201, 422) or (field, f"FieldValue{reason}") not in causes:
+                wrong.append((resource.plural, told.get("message"), status, causes or answer.get("message")))
+        assert wrong == []
+
+    serve(scenario)
