@@ -11,7 +11,7 @@ import orjson
 
 from testbed.api import protobuf, selectors, twins
 from testbed.api.auth import ANONYMOUS, User
-from testbed.api.discovery import SUBRESOURCES
+from testbed.api.discovery import spoken
 from testbed.api.lifecycle import DeleteOptions
 from testbed.api.registry import BY_PATH, Kind
 from testbed.api.schema import TYPES, Type, WrongType, conform, of_kind
@@ -70,8 +70,8 @@ class Call:
 
     @property
     def spoken(self) -> Resource:
-        """The kind of the objects that come and go: the target's, or that of its subresource."""
-        return SUBRESOURCES.get(self.target.subresource, (None, ()))[0] or self.target.kind.resource
+        """The kind of the objects that come and go."""
+        return spoken(self.target.kind.resource, self.target.subresource)
 
     @property
     def type(self) -> Type:

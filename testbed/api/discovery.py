@@ -54,12 +54,23 @@ def group_versions() -> dict[str, list[str]]:
     return found
 
 
-def _members(group: str, version: str) -> list[Kind]:
+def members(group: str, version: str) -> list[Kind]:
     return [kind for kind in KINDS if (kind.resource.group, kind.resource.version) == (group, version)]
 
 
-def _subresources(kind: Kind) -> list[str]:
-    return [*(["status"] if kind.status else []), *kind.subresources]
+def spoken(resource: Resource, subresource: str) -> Resource:
+    """The kind of the objects that come and go: the resource's, or that of its subresource."""
+    return SUBRESOURCES.get(subresource, (None, ()))[0] or resource
+
+
+def identity(resource: Resource) -> Object:
+    return {"group": resource.group, "version": resource.version, "kind": resource.kind}
+
+
+def _names(resource: Resource) -> Object:
+    """Other names of a kind, if it has any."""
+    named = {"shortNames": list(resource.short_names), "categories": list(resource.categories)}
+    return {key: value for key, value in named.items() if value}
 
 
 def core_versions(address: str) -> Object:
@@ -98,11 +109,11 @@ def groups() -> Object:
 
 def kinds(group_name: str, version: str) -> Object | None:
     """The answer of /api/v1 and /apis/GROUP/VERSION."""
-    members = _members(group_name, version)
-    if not members:
+    found = members(group_name, version)
+    if not found:
         return None
     listed: list[Object] = []
-    for kind in members:
+    for kind in found:
         resource = kind.resource
         entry: Object = {
             "name": resource.plural,
@@ -111,12 +122,8 @@ def kinds(group_name: str, version: str) -> Object | None:
             "kind": resource.kind,
             "verbs": list(kind.verbs),
         }
-        if resource.short_names:
-            entry["shortNames"] = list(resource.short_names)
-        if resource.categories:
-            entry["categories"] = list(resource.categories)
-        listed.append(entry)
-        listed += [_subresource(resource, name) for name in _subresources(kind)]
+        listed.append(entry | _names(resource))
+        listed += [_subresource(resource, name) for name in kind.parts]
     group_version = f"{group_name}/{version}" if group_name else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}
 
@@ -143,7 +150,7 @@ def aggregated(names: Sequence[str], version: str) -> Object:
             "versions": [
                 {
                     "version": each,
-                    "resources": [_aggregated_kind(kind) for kind in _members(name, each)],
+                    "resources": [_aggregated_kind(kind) for kind in members(name, each)],
                     "freshness": "Current",
                 }
                 for each in group_versions()[name]
@@ -163,25 +170,17 @@ def _aggregated_kind(kind: Kind) -> Object:
     resource = kind.resource
     entry: Object = {
         "resource": resource.plural,
-        "responseKind": _response_kind(resource),
+        "responseKind": identity(resource),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
         "verbs": list(kind.verbs),
     }
-    if resource.short_names:
-        entry["shortNames"] = list(resource.short_names)
-    if resource.categories:
-        entry["categories"] = list(resource.categories)
     subresources = [
         {
             "subresource": name,
-            "responseKind": _response_kind(SUBRESOURCES[name][0] or resource),
+            "responseKind": identity(spoken(resource, name)),
             "verbs": list(SUBRESOURCES[name][1]),
         }
-        for name in _subresources(kind)
+        for name in kind.parts
     ]
-    return entry | ({"subresources": subresources} if subresources else {})
-
-
-def _response_kind(resource: Resource) -> Object:
-    return {"group": resource.group, "version": resource.version, "kind": resource.kind}
+    return entry | _names(resource) | ({"subresources": subresources} if subresources else {})

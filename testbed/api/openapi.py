@@ -13,9 +13,10 @@ from typing import Any
 
 import orjson
 
-from testbed.api.discovery import STREAMS, SUBRESOURCES, VERSION, group_versions
+from testbed.api.discovery import STREAMS, SUBRESOURCES, VERSION, group_versions, identity, members, spoken
 from testbed.api.registry import KINDS, Kind
 from testbed.api.schema import SELF, TYPES, Field, Type, of_kind
+from testbed.model.resources import Resource
 
 Object = dict[str, Any]
 
@@ -136,18 +137,15 @@ V2 = Version("#/definitions/", unions=False)
 V3 = Version("#/components/schemas/", unions=True)
 
 
-def _identity(kind: Kind) -> Object:
-    resource = kind.resource
-    return {"group": resource.group, "version": resource.version, "kind": resource.kind}
-
-
-def _type(kind: Kind) -> Type:
-    return of_kind(kind.resource.group, kind.resource.kind)
-
-
-def _spoken(kind: Kind, subresource: str) -> Type:
-    resource = SUBRESOURCES[subresource][0] or kind.resource
+def _type(resource: Resource) -> Type:
     return of_kind(resource.group, resource.kind)
+
+
+def _objects(kind: Kind) -> Iterator[tuple[str, Type]]:
+    """The subresources that take and give objects, and of which type."""
+    for name in kind.parts:
+        if name not in STREAMS:
+            yield name, _type(spoken(kind.resource, name))
 
 
 def _used(types: list[Type]) -> dict[str, Type]:
@@ -162,13 +160,13 @@ def _used(types: list[Type]) -> dict[str, Type]:
 
 
 def _schemas(version: Version, kinds: list[Kind]) -> Object:
-    spoken = [_spoken(kind, name) for kind in kinds for name in _subresources(kind)]
+    parts = [type for kind in kinds for _, type in _objects(kind)]
     extra = [TYPES[f"meta.{name}"] for name in ("DeleteOptions", "Status")]
-    types = _used([*(_type(kind) for kind in kinds), *spoken, *extra])
+    types = _used([*(_type(kind.resource) for kind in kinds), *parts, *extra])
     schemas = {name_of(each): version.schema(each) for each in types.values()} | version.unions()
     for kind in kinds:
-        own = _type(kind)
-        schemas[name_of(own)]["x-kubernetes-group-version-kind"] = [_identity(kind)]
+        own = _type(kind.resource)
+        schemas[name_of(own)]["x-kubernetes-group-version-kind"] = [identity(kind.resource)]
         if "list" in kind.verbs:
             schemas[f"{name_of(own)}List"] = {
                 "type": "object",
@@ -180,37 +178,29 @@ def _schemas(version: Version, kinds: list[Kind]) -> Object:
                     "metadata": version.reference(TYPES["meta.ListMeta"]),
                     "items": {"type": "array", "items": version.reference(own)},
                 },
-                "x-kubernetes-group-version-kind": [_identity(kind) | {"kind": f"{kind.resource.kind}List"}],
+                "x-kubernetes-group-version-kind": [
+                    identity(kind.resource) | {"kind": f"{kind.resource.kind}List"}
+                ],
             }
     return schemas
-
-
-def _subresources(kind: Kind) -> list[str]:
-    """Those that take and give objects."""
-    every = [*(["status"] if kind.status else []), *kind.subresources]
-    return [name for name in every if name not in STREAMS]
 
 
 @cache
 def document(group: str, version: str) -> Object | None:
     """The answer of /openapi/v3/api/v1 and /openapi/v3/apis/GROUP/VERSION."""
-    members = [kind for kind in KINDS if (kind.resource.group, kind.resource.version) == (group, version)]
-    if not members:
+    kinds = members(group, version)
+    if not kinds:
         return None
-    paths: Object = {}
-    for kind in members:
-        for path, operations in _paths(kind):
-            paths[path] = operations
     return {
         "openapi": "3.0.0",
         "info": _INFO,
-        "paths": paths,
-        "components": {"schemas": _schemas(V3, members)},
+        "paths": {path: operations for kind in kinds for path, operations in _paths(kind)},
+        "components": {"schemas": _schemas(V3, kinds)},
     }
 
 
 def _paths(kind: Kind) -> Iterator[tuple[str, Object]]:
-    resource, own = kind.resource, _type(kind)
+    resource, own = kind.resource, _type(kind.resource)
     place = [_parameter("namespace", "path")] if resource.namespaced else []
     for collection in (True, False):
         verbs = [verb for verb in kind.verbs if verb in _OPERATIONS and _OPERATIONS[verb][1] == collection]
@@ -224,16 +214,15 @@ def _paths(kind: Kind) -> Iterator[tuple[str, Object]]:
                     **{_OPERATIONS[v][0]: _operation(kind, v, own) for v in verbs},
                 },
             )
-    for name in _subresources(kind):
-        spoken = _spoken(kind, name)
-        operations = {_OPERATIONS[verb][0]: _operation(kind, verb, spoken) for verb in SUBRESOURCES[name][1]}
+    for name, type in _objects(kind):
+        operations = {_OPERATIONS[verb][0]: _operation(kind, verb, type) for verb in SUBRESOURCES[name][1]}
         path = resource.path("{namespace}", "{name}", name)
         yield path, {"parameters": [*place, _parameter("name", "path")], **operations}
 
 
-def _operation(kind: Kind, verb: str, spoken: Type) -> Object:
+def _operation(kind: Kind, verb: str, type: Type) -> Object:
     method, _, query = _OPERATIONS[verb]
-    given = V3.reference(spoken)
+    given = V3.reference(type)
     if verb == "list":
         given = {"$ref": f"{given['$ref']}List"}
     operation: Object = {
@@ -243,7 +232,7 @@ def _operation(kind: Kind, verb: str, spoken: Type) -> Object:
             "default": _content("Refused", V3.reference(TYPES["meta.Status"])),
         },
         "x-kubernetes-action": "post" if verb == "create" else "put" if verb == "update" else verb,
-        "x-kubernetes-group-version-kind": _identity(kind),
+        "x-kubernetes-group-version-kind": identity(kind.resource),
     }
     if verb in ("create", "update"):
         operation["requestBody"] = {"required": True, **_content("", given)}
@@ -287,7 +276,7 @@ def v2() -> Object:
             parameters = [{"name": name, "in": "query", "type": "string"} for name in _WRITING]
             patch = {
                 "parameters": parameters,
-                "x-kubernetes-group-version-kind": _identity(kind),
+                "x-kubernetes-group-version-kind": identity(kind.resource),
                 "responses": {},
             }
             paths[kind.resource.path("{namespace}", "{name}")] = {"patch": patch}

@@ -80,8 +80,9 @@ class Kind:
         return frozenset(("metadata.name", "metadata.namespace", *self.fields))
 
     @property
-    def scale(self) -> bool:
-        return "scale" in self.subresources
+    def parts(self) -> tuple[str, ...]:
+        """All subresources."""
+        return (*(["status"] if self.status else []), *self.subresources)
 
 
 def _workload(

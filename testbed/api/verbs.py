@@ -71,8 +71,7 @@ class Verbs:
         if not target.subresource and call.verb not in target.kind.verbs:
             raise method_not_allowed(target.kind.unwritten)
         if target.subresource:
-            known = (*target.kind.subresources, *(["status"] if target.kind.status else []))
-            if target.subresource not in known:
+            if target.subresource not in target.kind.parts:
                 raise no_such_path()
             if call.verb not in SUBRESOURCES[target.subresource][1]:
                 raise method_not_allowed()

@@ -139,7 +139,7 @@ async def lives(verbs: Verbs, kind: Kind, good: Object, path: tuple[Any, ...], j
     namespace = "default" if kind.resource.namespaced else ""
     one, every = Target(kind, namespace, "x"), Target(kind, namespace)
     patch = "application/merge-patch+json"
-    subresources = [*(["status"] if kind.status else []), *(["scale"] if kind.scale else [])]
+    subresources = [part for part in kind.parts if part in ("status", "scale")]
     for first, then in ((bad, good), (good, bad)):
         await tried(verbs, Call(every, "create", {}, PLAIN, json.dumps(first).encode()))
         await tried(verbs, Call(one, "update", {}, PLAIN, json.dumps(then).encode()))
