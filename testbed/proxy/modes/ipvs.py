@@ -29,6 +29,7 @@ from testbed.proxy.modes.ipvs_rules import (
     Entry,
     filter_chains,
     nat_chains,
+    node_port_set,
     node_shut_out,
     refusal_rules,
     set_entries,
@@ -139,7 +140,8 @@ class IpvsMode(Mode[IpvsState]):
                 for address in (ip,) if ip != NODE else snapshot.node_port_ips:
                     servers[(protocol, address, port)] = server
             for name, entry in one.entries:
-                entries[name].add(entry)
+                own = snapshot.node_port_ips if entry.startswith(",") else ("",)
+                entries[name].update(ip + entry for ip in own)
         refusals = [rule for one in every for rule in one.refusals]
         shut_out = [
             rule for one in snapshot.services.values() for rule in node_shut_out(one, snapshot.node_ip)
@@ -224,9 +226,9 @@ def own_servers(
     """Those of `table` that this mode made for a family: on the device's addresses or a set's node port, or
     wanted."""
     node_ports = {
-        (protocol, int(port))
+        (protocol, int(port.rpartition(":")[2]))
         for protocol in ("TCP", "UDP", "SCTP")
-        if (found := sets.get(set_name(f"KUBE-NODE-PORT-{protocol}", family)))
+        if (found := sets.get(set_name(node_port_set(protocol), family)))
         for port in found.entries
     }
     return {

@@ -40,11 +40,12 @@ SETS: Mapping[str, str] = {
     "KUBE-NODE-PORT-LOCAL-TCP": "bitmap:port",
     "KUBE-NODE-PORT-UDP": "bitmap:port",
     "KUBE-NODE-PORT-LOCAL-UDP": "bitmap:port",
-    "KUBE-NODE-PORT-SCTP": "bitmap:port",
-    "KUBE-NODE-PORT-LOCAL-SCTP": "bitmap:port",
+    "KUBE-NODE-PORT-SCTP-HASH": "hash:ip,port",
+    "KUBE-NODE-PORT-LOCAL-SCTP-HASH": "hash:ip,port",
     "KUBE-HEALTH-CHECK-NODE-PORT": "bitmap:port",
     "KUBE-IPVS-IPS": "hash:ip",
 }
+"""A bitmap of ports knows those of TCP and UDP only (linux/net/netfilter/ipset, ip_set_get_ip_port)."""
 NUMBERS = {
     Protocol.TCP: socket.IPPROTO_TCP,
     Protocol.UDP: socket.IPPROTO_UDP,
@@ -148,10 +149,17 @@ def _node_port_rules(protocol: str) -> Rules:
     local = comment(f"Kubernetes nodeport {protocol} port with externalTrafficPolicy=local")
     masquerade = comment(f"Kubernetes nodeport {protocol} port for masquerade purpose")
     match = f"-p {protocol.lower()} "
+    keeping, all_of_them = node_port_set(protocol, local=True), node_port_set(protocol)
+    where = ("dst", "dst") if SETS[all_of_them] == "hash:ip,port" else ("dst",)
     return (
-        match + local + in_set(f"KUBE-NODE-PORT-LOCAL-{protocol}", "dst") + "-j RETURN",
-        match + masquerade + in_set(f"KUBE-NODE-PORT-{protocol}", "dst") + f"-j {MARK_MASQ}",
+        match + local + in_set(keeping, *where) + "-j RETURN",
+        match + masquerade + in_set(all_of_them, *where) + f"-j {MARK_MASQ}",
     )
+
+
+def node_port_set(protocol: str, *, local: bool = False) -> str:
+    """The set of the protocol's node ports; `local`: of those with policy Local."""
+    return f"KUBE-NODE-PORT-{'LOCAL-' * local}{protocol}{'-HASH' * (protocol == 'SCTP')}"
 
 
 def filter_chains(refusals: list[str], shut_out: list[str]) -> dict[str, Rules]:
@@ -231,7 +239,10 @@ Entry = tuple[str, str]
 
 
 def set_entries(service: ServicePort) -> list[Entry]:
-    """What one Service port puts into the sets, spelled as `ipset save` has it."""
+    """What one Service port puts into the sets, spelled as `ipset save` has it.
+
+    What begins with a comma is for each address of the node.
+    """
     protocol = service.protocol.lower()
     single = "/128" if ":" in service.cluster_ip else "/32"
     local = "-LOCAL" if service.external_local else ""
@@ -253,9 +264,11 @@ def set_entries(service: ServicePort) -> list[Entry]:
             ]
     entries += [("KUBE-IPVS-IPS", ip) for ip in service.public_ips]
     if service.node_port:
-        entries.append((f"KUBE-NODE-PORT-{service.protocol}", str(service.node_port)))
+        number = str(service.node_port)
+        port = f",{protocol}:{number}" if service.protocol is Protocol.SCTP else number
+        entries.append((node_port_set(service.protocol), port))
         if service.external_local:
-            entries.append((f"KUBE-NODE-PORT-LOCAL-{service.protocol}", str(service.node_port)))
+            entries.append((node_port_set(service.protocol, local=True), port))
     if service.health_check_node_port:
         entries.append(("KUBE-HEALTH-CHECK-NODE-PORT", str(service.health_check_node_port)))
     entries += [

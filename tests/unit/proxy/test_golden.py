@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ipv6_twin
@@ -15,6 +16,7 @@ from testbed.kernel.nft import creation, text
 from testbed.kernel.ruleset import Wanted
 from testbed.model.families import bracketed
 from testbed.model.service import Endpoint, Snapshot
+from testbed.model.topology import IPVS_SCHEDULERS
 from testbed.proxy.modes.iptables import Iptables
 from testbed.proxy.modes.iptables_rules import service_rules
 from testbed.proxy.modes.ipvs import IpvsMode
@@ -108,3 +110,11 @@ def test_chains_come_leaves_first(mode: Mode) -> None:
 def test_node_is_in_no_rule_of_iptables_mode() -> None:
     """Rules follow the node's addresses by themselves, unless --nodeport-addresses binds them."""
     assert NODE not in iptables(SNAPSHOT, OPTIONS)
+
+
+@pytest.mark.parametrize("scheduler", IPVS_SCHEDULERS)
+@pytest.mark.feature("A17")
+def test_every_virtual_server_has_the_scheduler_asked_for(scheduler: str) -> None:
+    servers = IpvsMode(replace(OPTIONS, ipvs_scheduler=scheduler)).render(SNAPSHOT).servers.values()
+    assert {server.scheduler for server in servers} == {scheduler}
+    assert {weight for server in servers for weight in server.servers.values()} == {1}
