@@ -233,18 +233,28 @@ def serve(ports: Ports) -> None:
 
 def _open(loop: Loop, protocol: str, port: int) -> None:
     if protocol == "udp":
-        Datagrams(loop, _bound(port, socket.SOCK_DGRAM))
+        Datagrams(loop, _bound(port, socket.SOCK_DGRAM, _widest()))
+    elif protocol == "tcp":
+        Listener(loop, _bound(port, socket.SOCK_STREAM, _widest()), "TCP")
     else:
-        number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
-        Listener(loop, _bound(port, socket.SOCK_STREAM, number), protocol.upper())
+        # One socket for both families would tell each client of all the Pod's addresses; a client of a
+        # Service then turns to the Pod's own, too.
+        for family in {socket.AF_INET, _widest()}:
+            Listener(loop, _bound(port, socket.SOCK_STREAM, family, socket.IPPROTO_SCTP), "SCTP")
 
 
-def _bound(port: int, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
-    """A socket on every address of both IP families; of IPv4 alone where the kernel has no other."""
-    both = socket.has_dualstack_ipv6()
-    bound = socket.socket(socket.AF_INET6 if both else socket.AF_INET, kind, protocol)
-    if both:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+def _widest() -> socket.AddressFamily:
+    """Of sockets that take both families, where the kernel has them."""
+    return socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+
+def _bound(
+    port: int, kind: socket.SocketKind, family: socket.AddressFamily, protocol: int = 0
+) -> socket.socket:
+    """A socket on every address of both IP families; of its own alone if it is for SCTP."""
+    bound = socket.socket(family, kind, protocol)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, protocol == socket.IPPROTO_SCTP)
     if kind == socket.SOCK_STREAM:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("", port))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import TestbedError, UsageError
+from testbed.kernel import features
 from testbed.node import nginx
 from testbed.node.process import Mount
 
@@ -181,11 +182,12 @@ def plain_name(image: str) -> str:
 
 
 def _port_flags(container: Object) -> list[str]:
-    """A flag for each port that the container declares; protocols that echo does not speak are left out."""
+    """A flag for each port that the container declares; SCTP is left out where the kernel has none."""
+    spoken = ("tcp", "udp", "sctp") if features.has("sctp") else ("tcp", "udp")
     flags = []
     for port in container.get("ports") or ():
         protocol = port.get("protocol", "TCP").lower()
-        if protocol in ("tcp", "udp"):
+        if protocol in spoken:
             flags.append(f"--{protocol}={port['containerPort']}")
     return flags
 
