@@ -8,8 +8,9 @@ import pytest
 
 from testbed.bench.columns import DEFAULT
 
-CASES = "[cnp]*/near/*"
-"""cluster-ip, node-port and pod, to one backend, from everywhere. `testbed verify` has the whole matrix."""
+CASES = "[cnp]*/near/*[tu][cd]p"
+"""cluster-ip, node-port and pod, to one backend, from everywhere, over TCP and UDP. `testbed verify` has the
+whole matrix."""
 
 MINUTES = 15
 

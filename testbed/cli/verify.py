@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from testbed.errors import UsageError
 from testbed.model.families import VERSIONS, family
+from testbed.model.offers import SCTP
 from testbed.packets.columns import Column
 from testbed.packets.guest import Guest
 from testbed.packets.mutants import Score, in_words, joined, score
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 MODES_HELP = (
     "proxy modes, in the order to switch; default all, iptables in both variants. iptables-legacy and "
-    "iptables-nft are a variant; M@GLOB is only these cases in mode M"
+    "iptables-nft are a variant; M@GLOB is only these cases in mode M, M@GLOB@GLOB what matches both"
 )
 
 
@@ -92,6 +93,9 @@ def run(args: argparse.Namespace) -> int:
         return listing(chosen)
     signal.signal(signal.SIGTERM, _interrupt)
     here, moved = parted(chosen, args.env)
+    if args.env == "auto" or args.mutations:  # faults are looked for where the rest of a mode runs
+        here, sctp = without_sctp(here)
+        moved += [] if args.mutations else sctp
     if args.mutations:
         return _both(args, here, moved, _mutations, _score)
     worst = 0
@@ -129,6 +133,18 @@ def parted(chosen: Sequence[Column], env: str) -> tuple[list[Column], list[Colum
         name, (feature, *_) = moved[0].name, lacking[moved[0].name]
         raise UsageError(f"{name} needs {feature}, which this kernel lacks; leave --env out, and a VM has it")
     return [column for column in chosen if column not in moved], moved
+
+
+def without_sctp(here: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+    """What of `here` runs here, and what of it in a VM since this kernel has no SCTP."""
+    from testbed.kernel import features
+    from testbed.packets.columns import of_protocol, only, without
+
+    if features.has("sctp"):
+        return list(here), []
+    rest = [without(column, SCTP) for column in here]
+    moved = [only(column, SCTP) for column in here if of_protocol(column, SCTP)]
+    return [column for column in rest if column.cases or column.live], moved
 
 
 def _both(

@@ -1,56 +1,50 @@
 """The rows of the NAT correctness matrix: who sends what to which Service. What must happen, the oracle says.
 
-The Services and Pods that they are about: `testbed.model.offers`.
+The Services and Pods that they are about: `testbed.model.offers`; the tables: `testbed.model.rows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from testbed.model.families import VERSIONS, family, version_of
 from testbed.model.offers import (
     ALL,
     ALL_LOCAL,
-    BEHIND,
     CALLER,
     CLIENT,
-    CLOSED,
-    DEAF,
-    ENDING,
     FAR,
-    FAR_DEAF,
-    FAR_INSIDE,
-    FAR_LOCAL,
     FIRST,
-    GUARDED,
-    HALF_ENDING,
-    HINTED,
-    HOMELY,
-    KIN,
     NEAR,
-    NEAR_INSIDE,
-    NEAR_LOCAL,
     NODE_PORTS,
-    NONE,
+    OFFERS,
     PROTOCOLS,
-    PUBLISHED,
+    SCTP,
     SECOND,
     SERVICE_PORT,
     TARGET_PORT,
-    UNREADY,
 )
-
-
-class To(StrEnum):
-    """What is addressed."""
-
-    POD = "pod"
-    CLUSTER_IP = "cluster-ip"
-    NODE_PORT = "node-port"
-    EXTERNAL_IP = "external-ip"
-    LOAD_BALANCER = "load-balancer"
+from testbed.model.rows import (
+    ABROAD,
+    BYSTANDERS,
+    CONDITIONS,
+    DEAF_ENDS,
+    FAMILIES,
+    FEW,
+    LARGE,
+    LOCAL_POLICY,
+    MESSAGES,
+    NEAREST,
+    OUTSIDE,
+    PROXIED,
+    RANGES,
+    REFUSED,
+    SIZES,
+    SOURCES,
+    SPREAD,
+)
+from testbed.model.rows import To as To
 
 
 @dataclass(frozen=True)
@@ -88,151 +82,6 @@ class Case:
         return "/".join([self.to, self.service, self.source, *extra, self.protocol.lower()])
 
 
-SOURCES: tuple[tuple[str, str, str], ...] = (
-    (NEAR, "same-node-pod", CALLER),
-    (FAR, "other-node-pod", CALLER),
-    (CALLER, "itself", CALLER),
-    (NEAR, "node", FIRST),
-    (FAR, "node", SECOND),
-    (NEAR, "other-node", SECOND),
-    (FAR, "other-node", FIRST),
-)
-"""Service, source, actor: each backend as seen from everywhere in the cluster."""
-
-OUTSIDE: tuple[tuple[str, str, str], ...] = ((NEAR, "client", CLIENT), (FAR, "client", CLIENT))
-
-REFUSED: tuple[tuple[str, str, str], ...] = (
-    (NONE, "pod", CALLER),
-    (NONE, "node", FIRST),
-    (NONE, "client", CLIENT),
-)
-
-BYSTANDERS = (SERVICE_PORT, NODE_PORTS[NEAR])
-"""Ports that Services use too. The Pods listen on them; traffic to a Pod must not meet a Service's rules."""
-
-ABROAD: tuple[tuple[str, str, str, str], ...] = (
-    (NEAR, "same-node-pod", CALLER, ""),
-    (FAR, "other-node-pod", CALLER, ""),
-    (NEAR, "itself", NEAR, ""),
-    (NEAR, "node", FIRST, ""),
-    (FAR, "other-node", FIRST, ""),
-    (NEAR, "client", CLIENT, FIRST),
-    (FAR, "client", CLIENT, FIRST),
-    (NONE, "pod", CALLER, ""),
-    (NONE, "node", FIRST, ""),
-    (NONE, "client", CLIENT, FIRST),
-)
-"""Service, source, actor, via: to addresses outside of every range of the cluster."""
-
-LOCAL_POLICY: tuple[tuple[To, str, str, str, str], ...] = (
-    (To.NODE_PORT, NEAR_LOCAL, "client", CLIENT, FIRST),
-    (To.NODE_PORT, NEAR_LOCAL, "client", CLIENT, SECOND),
-    (To.NODE_PORT, FAR_LOCAL, "client", CLIENT, FIRST),
-    (To.NODE_PORT, FAR_LOCAL, "client", CLIENT, SECOND),
-    (To.NODE_PORT, NEAR_LOCAL, "node", FIRST, FIRST),
-    (To.NODE_PORT, NEAR_LOCAL, "other-node", SECOND, FIRST),
-    (To.NODE_PORT, NEAR_LOCAL, "other-node", SECOND, SECOND),
-    (To.NODE_PORT, FAR_LOCAL, "other-node", FIRST, FIRST),
-    (To.NODE_PORT, NEAR_LOCAL, "same-node-pod", CALLER, FIRST),
-    (To.NODE_PORT, FAR_LOCAL, "other-node-pod", CALLER, FIRST),
-    (To.NODE_PORT, NEAR_LOCAL, "itself", NEAR, FIRST),
-    (To.EXTERNAL_IP, NEAR_LOCAL, "client", CLIENT, FIRST),
-    (To.EXTERNAL_IP, NEAR_LOCAL, "client", CLIENT, SECOND),
-    (To.EXTERNAL_IP, FAR_LOCAL, "other-node-pod", CALLER, ""),
-    (To.LOAD_BALANCER, NEAR_LOCAL, "client", CLIENT, FIRST),
-    (To.LOAD_BALANCER, FAR_LOCAL, "client", CLIENT, FIRST),
-    (To.LOAD_BALANCER, FAR_LOCAL, "other-node-pod", CALLER, ""),
-    (To.LOAD_BALANCER, FAR_LOCAL, "other-node", FIRST, ""),
-    (To.CLUSTER_IP, FAR_LOCAL, "other-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, NEAR_INSIDE, "same-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, NEAR_INSIDE, "other-node-pod", FAR, ""),
-    (To.CLUSTER_IP, NEAR_INSIDE, "itself", NEAR, ""),
-    (To.CLUSTER_IP, NEAR_INSIDE, "node", FIRST, ""),
-    (To.CLUSTER_IP, NEAR_INSIDE, "client", CLIENT, FIRST),
-    (To.CLUSTER_IP, FAR_INSIDE, "other-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, FAR_INSIDE, "other-node", FIRST, ""),
-    (To.CLUSTER_IP, FAR_INSIDE, "client", CLIENT, FIRST),
-)
-"""What is addressed, Service, source, actor, via: the nodes with a backend, and those without."""
-
-RANGES: tuple[tuple[To, str, str, str, str], ...] = (
-    (To.LOAD_BALANCER, GUARDED, "client", CLIENT, FIRST),
-    (To.LOAD_BALANCER, GUARDED, "other-node-pod", CALLER, ""),
-    (To.LOAD_BALANCER, CLOSED, "client", CLIENT, FIRST),
-    (To.NODE_PORT, CLOSED, "client", CLIENT, FIRST),
-    (To.CLUSTER_IP, CLOSED, "same-node-pod", CALLER, ""),
-    (To.LOAD_BALANCER, KIN, "other-node", FIRST, ""),
-    (To.LOAD_BALANCER, KIN, "node", SECOND, ""),
-    (To.LOAD_BALANCER, KIN, "client", CLIENT, FIRST),
-    (To.LOAD_BALANCER, KIN, "other-node-pod", CALLER, ""),
-)
-"""`loadBalancerSourceRanges`: who is in, who is not, and where they do not matter. Columns as above."""
-
-CONDITIONS: tuple[tuple[To, str, str, str, str], ...] = (
-    (To.CLUSTER_IP, UNREADY, "pod", CALLER, ""),
-    (To.NODE_PORT, UNREADY, "client", CLIENT, FIRST),
-    (To.CLUSTER_IP, PUBLISHED, "same-node-pod", CALLER, ""),
-    (To.NODE_PORT, PUBLISHED, "client", CLIENT, SECOND),
-    (To.CLUSTER_IP, ENDING, "same-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, ENDING, "other-node-pod", FAR, ""),
-    (To.NODE_PORT, ENDING, "client", CLIENT, SECOND),
-    (To.CLUSTER_IP, HALF_ENDING, "pod", CALLER, ""),
-    (To.NODE_PORT, HALF_ENDING, "client", CLIENT, FIRST),
-    (To.NODE_PORT, HALF_ENDING, "client", CLIENT, SECOND),
-)
-"""Endpoints not ready, published nevertheless, or terminating: of HALF_ENDING, that on the first node is."""
-
-DEAF_ENDS: tuple[tuple[To, str, str, str, str], ...] = (
-    (To.CLUSTER_IP, DEAF, "same-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, FAR_DEAF, "other-node-pod", CALLER, ""),
-    (To.NODE_PORT, DEAF, "client", CLIENT, FIRST),
-    (To.NODE_PORT, FAR_DEAF, "client", CLIENT, FIRST),
-)
-"""The backend itself refuses. What it says is translated back: the sender hears of what it addressed."""
-
-PROXIED: tuple[tuple[To, str, str, str, str], ...] = (
-    (To.LOAD_BALANCER, BEHIND, "same-node-pod", CALLER, ""),
-    (To.LOAD_BALANCER, BEHIND, "node", FIRST, ""),
-    (To.LOAD_BALANCER, BEHIND, "other-node", SECOND, ""),
-    (To.NODE_PORT, BEHIND, "client", CLIENT, FIRST),
-    (To.CLUSTER_IP, BEHIND, "same-node-pod", CALLER, ""),
-)
-"""ipMode Proxy: no short cut to the load balancer's address."""
-
-LARGE: tuple[tuple[To, str, str, str, str], ...] = (
-    (To.POD, FAR, "other-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, FAR, "other-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, NEAR, "same-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, CALLER, "itself", CALLER, ""),
-    (To.NODE_PORT, FAR, "client", CLIENT, FIRST),
-    (To.NODE_PORT, NEAR, "client", CLIENT, SECOND),
-    (To.EXTERNAL_IP, FAR, "client", CLIENT, FIRST),
-)
-"""Datagrams that go in fragments both ways; over TCP, segments too large for the way to FAR (`PATH_MTU`)."""
-
-SIZES = {"UDP": 4000, "TCP": 2000}
-
-NEAREST: tuple[tuple[To, str, str, str, str], ...] = (
-    (To.CLUSTER_IP, HINTED, "same-node-pod", CALLER, ""),
-    (To.CLUSTER_IP, HINTED, "itself", FAR, ""),
-    (To.NODE_PORT, HINTED, "client", CLIENT, FIRST),
-    (To.NODE_PORT, HINTED, "client", CLIENT, SECOND),
-    (To.CLUSTER_IP, HOMELY, "pod", FAR, ""),
-    (To.NODE_PORT, HOMELY, "client", CLIENT, FIRST),
-    (To.NODE_PORT, HOMELY, "client", CLIENT, SECOND),
-)
-"""Topology hints and `trafficDistribution`: the endpoints of the zone or node, `FEW` times."""
-
-SPREAD = 400
-"""Connections in a test of distribution: enough to tell (1/2, 1/4, 1/4) from thirds at `ERROR_RATE`."""
-
-FEW = 40
-"""Connections that show that an endpoint is never chosen, of three with equal chances."""
-
-ERROR_RATE = 1e-6
-"""How often the test of distribution may fail a proxy that chooses rightly."""
-
-
 def _rows(protocol: str) -> Iterator[Case]:
     for service, source, actor in (*SOURCES[:2], *SOURCES[3:]):
         yield Case(To.POD, service, source, actor, protocol, TARGET_PORT)
@@ -249,7 +98,8 @@ def _rows(protocol: str) -> Iterator[Case]:
         for service, source, actor, via in ABROAD:
             yield Case(to, service, source, actor, protocol, SERVICE_PORT, via)
     yield Case(To.EXTERNAL_IP, NEAR, "client", CLIENT, protocol, SERVICE_PORT, SECOND)
-    for to, service, source, actor, via in (*LOCAL_POLICY, *RANGES, *CONDITIONS, *DEAF_ENDS, *PROXIED):
+    plain = (*LOCAL_POLICY, *RANGES, *CONDITIONS, *DEAF_ENDS, *PROXIED, *FAMILIES)
+    for to, service, source, actor, via in plain:
         yield Case(to, service, source, actor, protocol, _port(to, service), via)
     for to, service, source, actor, via in LARGE:
         yield Case(to, service, source, actor, protocol, _port(to, service), via, size=SIZES[protocol])
@@ -264,6 +114,7 @@ def _port(to: To, service: str) -> int:
 
 _ROWS: tuple[Case, ...] = (
     *(case for protocol in PROTOCOLS for case in _rows(protocol)),
+    *(Case(to, name, source, actor, SCTP, _port(to, name), via) for to, name, source, actor, via in MESSAGES),
     Case(To.CLUSTER_IP, ALL, "pod", CALLER, "TCP", SERVICE_PORT, count=SPREAD),
     Case(To.NODE_PORT, ALL, "client", CLIENT, "UDP", NODE_PORTS[ALL], FIRST, count=SPREAD),
     Case(To.NODE_PORT, ALL_LOCAL, "client", CLIENT, "TCP", NODE_PORTS[ALL_LOCAL], FIRST, count=FEW),
@@ -274,16 +125,22 @@ _ROWS: tuple[Case, ...] = (
 
 
 def _fits(row: Case) -> bool:
-    """An IPv6 router does not make fragments of a datagram that is too large for the way on."""
+    """A Service has a cluster IP in its own families only.
+
+    An IPv6 router does not make fragments of a datagram that is too large for the way on.
+    """
+    if row.to is To.CLUSTER_IP and row.version not in OFFERS[row.service].versions:
+        return False
     narrow = row.service == FAR and row.size and row.protocol == "UDP"
     return row.version == 4 or not narrow
 
 
 CASES = tuple(filter(_fits, (replace(row, family=family(version)) for version in VERSIONS for row in _ROWS)))
-"""Every row in both families."""
+"""Every row in both families, as far as it has both."""
 
 _LIVE = (
     "health-check/tcp",
+    "invalid/tcp",
     "affinity/held/tcp",
     "affinity/held/udp",
     "moved/tcp",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from testbed.model.families import Address
+from testbed.model.offers import SCTP
 from testbed.model.oracle import (
     Fate,
     Flow,
@@ -44,6 +45,10 @@ def _from_the_node(world: World, flow: Flow, outcome: Outcome) -> Outcome | None
 
     delivered = (replace(d, source=source(d.backend), port_kept=False) for d in outcome.deliveries)
     return Outcome(Fate.ANSWERED if heard else Fate.SILENCE, tuple(delivered))
+
+
+def _no_stream(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
+    return Outcome(Fate.PORT_UNREACHABLE) if flow.protocol == SCTP else None
 
 
 def _taken_first(world: World, flow: Flow, outcome: Outcome) -> Outcome | None:
@@ -94,6 +99,11 @@ def _refused_at_once(world: World, flow: Flow, outcome: Outcome) -> Outcome | No
 USERSPACE = ("userspace", "userspace-haproxy")
 
 DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(
+        USERSPACE,
+        "SCTP is refused at once: its messages are no stream of bytes (upstream it went past the rules)",
+        _no_stream,
+    ),
     Deviation(
         USERSPACE,
         "the proxy opens a connection of its own, so the backend always sees the node",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from testbed.model.families import VERSIONS, Address, Network
+from testbed.model.families import VERSIONS, Address, Network, family
 from testbed.model.topology import UNDERLAYS
 
 NEAR, FAR, CALLER, ALL, NONE = "near", "far", "caller", "all", "none"
@@ -24,6 +24,7 @@ MOVING, STICKY, BRIEF = "moving", "sticky", "brief"
 GUARDED, CLOSED, KIN = "guarded", "closed", "kin"
 DEAF, FAR_DEAF = "deaf", "far-deaf"
 HINTED, HOMELY, BEHIND = "hinted", "homely", "behind"
+IPV4_ONLY, IPV6_ONLY, IPV6_FIRST = "ipv4-only", "ipv6-only", "ipv6-first"
 FIRST, SECOND, CLIENT = "node01", "node02", "client"
 
 HOMES = {NEAR: FIRST, CALLER: FIRST, FAR: SECOND}
@@ -38,6 +39,9 @@ TARGET_PORT = 8080
 DEAF_PORT = 8099
 """Nobody listens there."""
 PROTOCOLS = ("TCP", "UDP")
+"""Of every Service."""
+SCTP = "SCTP"
+"""Of some, where the kernel has it."""
 
 WAYS: Mapping[str, Mapping[int, Network]] = {
     FIRST: {4: IPv4Network("198.51.100.0/25"), 6: IPv6Network("2001:db8:100::/64")},
@@ -76,7 +80,8 @@ class Offer:
     `outside`: it has external addresses too, one for each way in. `spec`: further fields. `written`: it has
     no selector, and these Pods in these conditions are in an EndpointSlice written by hand; `hinted`: each is
     for the zone that it is in. `target`: the port of the backends. `proxied`: a load balancer of somebody
-    else's has told that it proxies (ipMode Proxy).
+    else's has told that it proxies (ipMode Proxy). `versions`: the IP families that it asks for, the primary
+    one first. `sctp`: it is offered over SCTP, too.
     """
 
     backends: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +93,12 @@ class Offer:
     hinted: bool = False
     target: int = TARGET_PORT
     proxied: bool = False
+    versions: tuple[int, ...] = VERSIONS
+    sctp: bool = False
+
+    def protocols(self, sctp: bool) -> tuple[str, ...]:
+        """`sctp`: whether the kernel has it."""
+        return (*PROTOCOLS, SCTP) if self.sctp and sctp else PROTOCOLS
 
 
 def _of(backend: str) -> dict[str, str]:
@@ -108,12 +119,12 @@ ENDS_SERVING = {"ready": False, "serving": True, "terminating": True}
 ENDS_SILENT = {"ready": False, "serving": False, "terminating": True}
 
 OFFERS: Mapping[str, Offer] = {
-    NEAR: Offer(_of(NEAR), 30080, "LoadBalancer", outside=True),
-    FAR: Offer(_of(FAR), 30081, "LoadBalancer", outside=True),
-    CALLER: Offer(_of(CALLER), 30082),
+    NEAR: Offer(_of(NEAR), 30080, "LoadBalancer", outside=True, sctp=True),
+    FAR: Offer(_of(FAR), 30081, "LoadBalancer", outside=True, sctp=True),
+    CALLER: Offer(_of(CALLER), 30082, sctp=True),
     ALL: Offer({"in": ALL}, 30083),
-    NONE: Offer(_of(NONE), 30084, "LoadBalancer", outside=True),
-    NEAR_LOCAL: Offer(_of(NEAR), 30085, "LoadBalancer", outside=True, spec=_checked(30070)),
+    NONE: Offer(_of(NONE), 30084, "LoadBalancer", outside=True, sctp=True),
+    NEAR_LOCAL: Offer(_of(NEAR), 30085, "LoadBalancer", outside=True, spec=_checked(30070), sctp=True),
     FAR_LOCAL: Offer(_of(FAR), 30086, "LoadBalancer", outside=True, spec=_checked(30071)),
     ALL_LOCAL: Offer({"in": ALL}, 30089, spec=LOCAL_OUTSIDE | LOCAL_INSIDE),
     NEAR_INSIDE: Offer(_of(NEAR), kind="ClusterIP", spec=LOCAL_INSIDE),
@@ -142,6 +153,9 @@ OFFERS: Mapping[str, Offer] = {
         _of(NEAR), 30101, "LoadBalancer", spec={"loadBalancerClass": "example.com/outside"}, proxied=True
     ),
     CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", spec={"loadBalancerSourceRanges": [*ELSEWHERE]}),
+    IPV4_ONLY: Offer(_of(NEAR), 30103, versions=(4,)),
+    IPV6_ONLY: Offer(_of(NEAR), 30104, versions=(6,)),
+    IPV6_FIRST: Offer(_of(FAR), 30105, versions=(6, 4)),
 }
 
 LIVE = (MOVING, STICKY, BRIEF)
@@ -168,15 +182,15 @@ def ready_of(name: str) -> list[str]:
     return [pod for pod in candidates if offer.backends.items() <= labels_of(pod).items()]
 
 
-def manifest(name: str, namespace: str) -> dict[str, Any]:
-    """The Service as it is created: with an address of each family that the cluster has."""
+def manifest(name: str, namespace: str, sctp: bool) -> dict[str, Any]:
+    """The Service as it is created. `sctp`: whether the kernel has it."""
     offer = OFFERS[name]
     ports = [
         {"name": protocol.lower(), "protocol": protocol, "port": SERVICE_PORT, "targetPort": offer.target}
         | ({"nodePort": offer.node_port} if offer.node_port else {})
-        for protocol in PROTOCOLS
+        for protocol in offer.protocols(sctp)
     ]
-    spec: dict[str, Any] = {"type": offer.kind, "ports": ports, "ipFamilyPolicy": "PreferDualStack"}
+    spec: dict[str, Any] = {"type": offer.kind, "ports": ports, **_families(offer.versions)}
     if not offer.written:
         spec["selector"] = dict(offer.backends)
     if offer.outside:
@@ -189,6 +203,14 @@ def manifest(name: str, namespace: str) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": namespace},
         "spec": {**spec, **offer.spec},
     }
+
+
+def _families(versions: tuple[int, ...]) -> dict[str, Any]:
+    """Of each family that the cluster has, unless it asks for others."""
+    if versions == VERSIONS:
+        return {"ipFamilyPolicy": "PreferDualStack"}
+    policy = "PreferDualStack" if len(versions) > 1 else "SingleStack"
+    return {"ipFamilyPolicy": policy, "ipFamilies": [family(version) for version in versions]}
 
 
 def written_slice(

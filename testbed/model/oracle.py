@@ -9,7 +9,8 @@ knows no proxy mode (where one cannot do it: `testbed.model.deviations`). The ru
 - who is in none of `loadBalancerSourceRanges` gets silence from the load balancer's address, and only there;
 - masqueraded is what comes from off the cluster range to a ClusterIP, everything to an outside address with
   policy Cluster, and what a Pod sends to itself; it gets the address of the interface by which it leaves;
-- nothing else is translated, and the source port is kept with the source address.
+- nothing else is translated, and the source port is kept with the source address;
+- a Service is none in an IP family that it has not: its node port there is one that nobody listens on.
 
 Source: kubernetes pkg/proxy/iptables/proxier.go (writeServiceToEndpointRules, KUBE-EXT chains), KEP-2086.
 """
@@ -22,7 +23,7 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from testbed.model.families import Address
+from testbed.model.families import VERSIONS, Address, family
 from testbed.model.topology import ClusterSpec, NodeSpec
 
 ZONE = "topology.kubernetes.io/zone"
@@ -155,6 +156,8 @@ def aim_of(world: World, flow: Flow) -> Aim | None:
     to_node = any(flow.to in node.addresses for node in world.spec.nodes)
     for service in world.services:
         spec = service["spec"]
+        if family(flow.to.version) not in spec.get("ipFamilies", map(family, VERSIONS)):
+            continue
         addresses = {spec.get("clusterIP"), *spec.get("clusterIPs", ())}
         balancers = _balancers(service)
         outside = balancers | set(spec.get("externalIPs", ()))
@@ -213,7 +216,11 @@ def addresses_of(pod: Object) -> set[str]:
 
 
 def _direct(world: World, flow: Flow) -> Outcome:
-    """Pod networking: nothing is translated, whatever the port number."""
+    """Pod networking: nothing is translated, whatever the port number. At a node port of no
+    Service, nobody listens."""
+    to_node = any(flow.to in node.addresses for node in world.spec.nodes)
+    if to_node and flow.port in world.spec.node_ports:
+        return Outcome(Fate.RESET if flow.protocol == "TCP" else Fate.PORT_UNREACHABLE)
     for pod in world.pods:
         if str(flow.to) in addresses_of(pod):
             source = flow.sender.address
@@ -221,7 +228,7 @@ def _direct(world: World, flow: Flow) -> Outcome:
                 node = _node(world, flow.sender.node)
                 source = outgoing_address(node, pod["spec"]["nodeName"], flow.to.version)
             return _received(world, flow, (Delivery(flow.to, flow.port, source, port_kept=True),))
-    raise LookupError(f"{flow.to}:{flow.port}/{flow.protocol} is neither a Service nor a Pod")
+    raise LookupError(f"{flow.to}:{flow.port}/{flow.protocol} is neither a Service nor a Pod nor a node port")
 
 
 def _endpoints(world: World, aim: Aim, version: int) -> Iterator[Endpoint]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from testbed.errors import UsageError
@@ -37,19 +37,19 @@ def parse(
     any_mode: bool = False,
     families: Sequence[int] = VERSIONS,
 ) -> tuple[Column, ...]:
-    """`iptables-legacy,ipvs@*/tcp`: modes, after an @ with a pattern of their own for the names of cases.
+    """`iptables-legacy,ipvs@*/tcp`: modes, after each @ with a pattern of their own for the names of cases.
 
     Raises UsageError for a mode that is not `known` (`any_mode` takes others too), and when no case matches.
     """
     columns = []
     for word in dict.fromkeys(text.split(",")):
-        name, _, own = word.strip().partition("@")
+        name, *own = word.strip().split("@")
         mode, variant = VARIANTS.get(name, (name, ""))
         names = (*known, *VARIANTS)
         if not name or (mode not in known and not any_mode):
             raise UsageError(f"unknown proxy mode {name!r}; known are {', '.join(names)}")
-        cases = tuple(case for case in CASES if case.version in families and _match(case.name, glob, own))
-        live = tuple(one for one in LIVE_CASES if live_version(one) in families and _match(one, glob, own))
+        cases = tuple(case for case in CASES if case.version in families and _match(case.name, glob, *own))
+        live = tuple(one for one in LIVE_CASES if live_version(one) in families and _match(one, glob, *own))
         columns.append(Column(word.strip(), name, mode, variant, cases, live))
     if not any(column.cases or column.live for column in columns):
         raise UsageError(f"--cases {glob!r} matches none of {len(CASES)} cases; one is {CASES[0].name}")
@@ -58,6 +58,21 @@ def parse(
 
 def _match(name: str, *globs: str) -> bool:
     return all(fnmatchcase(name, glob or "*") for glob in globs)
+
+
+def only(column: Column, protocol: str) -> Column:
+    """Its cases of one protocol. None of the live ones is of a protocol that a kernel may lack."""
+    text = f"{column.text}@*/{protocol.lower()}"
+    return replace(column, text=text, cases=of_protocol(column, protocol), live=())
+
+
+def without(column: Column, protocol: str) -> Column:
+    """Its other cases."""
+    return replace(column, cases=tuple(case for case in column.cases if case.protocol != protocol))
+
+
+def of_protocol(column: Column, protocol: str) -> tuple[Case, ...]:
+    return tuple(case for case in column.cases if case.protocol == protocol)
 
 
 def usual(modes: Iterable[str]) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import json
 import random
-import socket
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 
@@ -44,9 +42,11 @@ from testbed.model.offers import (
 )
 from testbed.model.oracle import Flow, Sender
 from testbed.packets import scene
+from testbed.packets.kept import Kept, in_words
 from testbed.packets.matrix import HURRY_SECONDS, SETTLE_SECONDS, Asked, Exchange, Stage
 from testbed.packets.patience import patience, until
 from testbed.packets.probe import Question
+from testbed.packets.stray import disturbed
 from testbed.packets.verdict import FAILED, PASSED, Verdict
 
 CHANGE_SECONDS = 10.0
@@ -112,6 +112,7 @@ class Live:
             if not self._kept:
                 self.begin()
             yield from self._checked()
+            yield from self._disturbed()
             yield from self._held()
             yield from self._moves()
             yield from self._off()
@@ -126,10 +127,16 @@ class Live:
             told = " and ".join(map(str, statuses))
             yield self._verdict("health-check/tcp", version, told, "200 and 503")
 
+    def _disturbed(self) -> Iterator[Verdict]:
+        """Connections whose backend says something that connection tracking holds invalid."""
+        for version in self.families:
+            seen = disturbed(self.stage, NEAR, _rows(NEAR, "TCP", version))
+            yield self._verdict("invalid/tcp", version, seen, "every one answered")
+
     def _still(self, name: str, connections: dict[int, list[Kept]]) -> Iterator[Verdict]:
         """Connections that were opened long ago."""
         for version, kept in connections.items():
-            yield self._verdict(name, version, _words(kept), "every one answered")
+            yield self._verdict(name, version, in_words(kept), "every one answered")
 
     def _restart(self) -> Iterator[Verdict]:
         """What the new agent alone can do must be done: then its first sync is over, too."""
@@ -275,41 +282,3 @@ def health(stage: Stage, node: str, version: int) -> int:
 
 def _backend(one: Exchange) -> str:
     return one.seen.arrivals[0].backend if one.seen.arrivals else str(one.seen.fate)
-
-
-class Kept:
-    """A TCP connection to an echo server that stays open."""
-
-    def __init__(self, stage: Stage, case: Case) -> None:
-        flow = stage.flow(case)
-        self.name = case.name
-        with inside(stage.places[case.actor].netns):
-            kind = socket.AF_INET if flow.to.version == 4 else socket.AF_INET6
-            self.socket = socket.socket(kind, socket.SOCK_STREAM)
-        self.socket.settimeout(patience(4.0))
-        with suppress(OSError):  # then `speak` says so
-            self.socket.connect((str(flow.to), flow.port))
-
-    def speak(self) -> str:
-        """Say a line: what comes back, in a word."""
-        try:
-            self.socket.sendall(b"still there?\n")
-            line = self.socket.recv(65535)
-            return "answered" if line and json.loads(line) else "closed"
-        except TimeoutError:
-            return "silence"
-        except (OSError, ValueError):
-            return "closed"
-
-    def __enter__(self) -> Kept:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self.socket.close()
-
-
-def _words(kept: Sequence[Kept]) -> str:
-    """`every one answered`, or how each fared."""
-    fates = [one.speak() for one in kept]
-    return f"every one {fates[0]}" if len(set(fates)) == 1 else ", ".join(fates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -12,7 +12,7 @@ from itertools import islice, product
 from pathlib import Path
 from types import TracebackType
 
-from testbed.model.cases import ERROR_RATE, Case, To
+from testbed.model.cases import Case, To
 from testbed.model.deviations import expect_in
 from testbed.model.families import Address, family, of_version
 from testbed.model.offers import (
@@ -22,6 +22,7 @@ from testbed.model.offers import (
     NODE_PORTS,
     OFFERS,
     PROTOCOLS,
+    SCTP,
     SECOND,
     SERVERS,
     SERVICE_PORT,
@@ -29,6 +30,7 @@ from testbed.model.offers import (
     external_address,
 )
 from testbed.model.oracle import Fate, Flow, Outcome, Sender, World
+from testbed.model.rows import ERROR_RATE
 from testbed.packets.capture import Sniffer, mark_filter, port_filter
 from testbed.packets.distribution import evenness
 from testbed.packets.observation import Observation, faults, in_words, observe, seen_in_words
@@ -128,14 +130,14 @@ class Stage:
         }
         self.questions = questions(secrets.token_hex(4))
         self._open = ExitStack()
-        self._sniffers: dict[str, Sniffer] = {}
+        self.sniffers: dict[str, Sniffer] = {}
         self._leaks: dict[str, Sniffer] = {}
         self.keep: Keep | None = None
 
     def __enter__(self) -> Stage:
         ports = sorted({TARGET_PORT, DEAF_PORT, SERVICE_PORT, *NODE_PORTS.values()})
         for name, place in self.places.items():
-            self._sniffers[name] = self._open.enter_context(Sniffer(place.netns, port_filter(ports)))
+            self.sniffers[name] = self._open.enter_context(Sniffer(place.netns, port_filter(ports)))
             if place.sender.host:
                 self._leaks[name] = self._open.enter_context(
                     Sniffer(place.netns, mark_filter(MARK), without=BRIDGE)
@@ -169,7 +171,9 @@ class Stage:
         flow = self.flow(case)
         port, token = next(self.questions)
         wait = SILENT_SECONDS if expected.fate in QUIET else seconds
-        question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait, size=case.size)
+        # An SCTP socket tells its peer of all addresses that it is bound to.
+        source = str(flow.sender.address) if flow.protocol == SCTP else ""
+        question = Question(str(flow.to), flow.port, flow.protocol, port, token, wait, source, case.size)
         return Asked(case.actor, flow, expected, question, case.count > 1)
 
     def answers(self, asked: Sequence[Asked]) -> list[Exchange]:
@@ -177,12 +181,12 @@ class Stage:
         return [one for wave in batched(asked, AT_ONCE) for one in self._wave(wave)]
 
     def _wave(self, asked: Sequence[Asked]) -> Iterator[Exchange]:
-        for sniffer in (*self._sniffers.values(), *self._leaks.values()):
+        for sniffer in (*self.sniffers.values(), *self._leaks.values()):
             sniffer.drain()
         answers = ask_from([(self.places[one.actor].netns, one.question) for one in asked])
         pods = SERVERS.keys() & self.places.keys()
         names = {CLIENT, *pods, *(one.actor for one in asked)} & self.places.keys()
-        read = {name: self._sniffers[name].read_both() for name in names}
+        read = {name: self.sniffers[name].read_both() for name in names}
         captured = {name: Sorted(coming) for name, (coming, _) in read.items()}
         passed = {name: every for name, (_, every) in read.items()}
         gateway = captured.get(CLIENT, NOTHING)
@@ -203,7 +207,7 @@ class Stage:
             wrong += leaks.of(own)
             port, token = one.question.source_port, one.question.token
             if wrong and self.keep:
-                passed |= {n: s.read_both()[1] for n, s in self._sniffers.items() if n not in passed}
+                passed |= {n: s.read_both()[1] for n, s in self.sniffers.items() if n not in passed}
             kept = passed if wrong and self.keep else {}
             packets = {name: about(every, port, token) for name, every in kept.items()}
             yield Exchange(one.question, observed, wrong, packets)
@@ -241,9 +245,10 @@ class Stage:
             self.keep(mode, case.name, next((one.packets for one in exchanges if one.wrong), {}))
         return Verdict.of(mode, case, due, seen, PASSED if good else FAILED)
 
-    def settle(self, mode: str, seconds: float = SETTLE_SECONDS) -> list[str]:
-        """Wait until every node does right by every Service; where one does not after `seconds`."""
-        cases = [case for version in self.world.spec.families for case in _settling(version)]
+    def settle(self, mode: str, services: Set[str], seconds: float = SETTLE_SECONDS) -> list[str]:
+        """Wait until every node does right by these Services; where one does not after `seconds`."""
+        every = (case for version in self.world.spec.families for case in _settling(version))
+        cases = [case for case in every if case.service in services]
         due = {case: expect_in(mode, self.world, self.flow(case))[0] for case in cases}
         waiting = [case for case in due if due[case].fate not in QUIET]  # that is so without rules, too
 
@@ -274,7 +279,7 @@ def _spread(names: Sequence[str], exchanges: Sequence[Exchange]) -> tuple[str, b
 
 def _settling(version: int) -> Iterator[Case]:
     """What tells that rules are in. How a backend itself refuses, the capture on a node does not show."""
-    heard = [(name, offer) for name, offer in OFFERS.items() if offer.target != DEAF_PORT]
+    heard = [(n, one) for n, one in OFFERS.items() if one.target != DEAF_PORT and version in one.versions]
     for node, (service, offer), protocol in product((FIRST, SECOND), heard, PROTOCOLS):
         rows = [Case(To.CLUSTER_IP, service, node, node, protocol, SERVICE_PORT)]
         if offer.node_port:

@@ -23,6 +23,15 @@ FIRST_PORT, LAST_PORT = 11000, 29999
 Each is used once in a run: no connection tracking entry of an earlier probe decides over a later one."""
 
 
+KINDS = {
+    "TCP": (socket.SOCK_STREAM, 0),
+    "UDP": (socket.SOCK_DGRAM, 0),
+    "SCTP": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
+ERRORS_TOLD = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+"""IP_RECVERR and IPV6_RECVERR (linux/in.h, in6.h)."""
+
+
 class Result(StrEnum):
     """What the socket said."""
 
@@ -68,7 +77,7 @@ def questions(seed: str) -> Iterator[tuple[int, bytes]]:
 
 
 def ask(netns: str | Path, asked: Sequence[Question]) -> list[Answer]:
-    """Ask all at once, wait for each. TCP connections end with a reset: it leaves no TIME_WAIT."""
+    """Ask all at once, wait for each. Connections end with a reset: it leaves no TIME_WAIT."""
     return ask_from([(netns, question) for question in asked])
 
 
@@ -111,10 +120,15 @@ class _Asking:
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self.stream = question.protocol == "TCP"
+        self.stream = question.protocol != "UDP"
         family = socket.AF_INET6 if ":" in question.to else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM if self.stream else socket.SOCK_DGRAM)
+        self.socket = socket.socket(family, *KINDS[question.protocol])
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if question.protocol == "SCTP":
+            # Else it would tell its peer of IPv4 addresses, too, and of an ICMP error say nothing.
+            if family == socket.AF_INET6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self.socket.setsockopt(*ERRORS_TOLD[family], 1)
         self.socket.bind((question.source, question.source_port))
         self.socket.setblocking(False)
         self.awaited = selectors.EVENT_WRITE if self.stream else selectors.EVENT_READ

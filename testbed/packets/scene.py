@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from testbed.client import Client
 from testbed.errors import TestbedError
-from testbed.model.cases import BYSTANDERS
+from testbed.kernel import features
 from testbed.model.families import family
 from testbed.model.offers import (
     FAR,
@@ -19,6 +20,7 @@ from testbed.model.offers import (
     OFFERS,
     PATH_MTU,
     PROTOCOLS,
+    SCTP,
     SERVERS,
     TARGET_PORT,
     external_address,
@@ -29,6 +31,7 @@ from testbed.model.offers import (
 )
 from testbed.model.oracle import World, addresses_of
 from testbed.model.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES
+from testbed.model.rows import BYSTANDERS
 from testbed.model.topology import ClusterSpec
 from testbed.packets.patience import patience
 
@@ -40,10 +43,11 @@ READY_SECONDS = 60.0
 POLL = 0.05
 
 
-def deployments() -> Iterator[dict[str, Any]]:
-    """One Pod each, bound to its node."""
+def deployments(sctp: bool) -> Iterator[dict[str, Any]]:
+    """One Pod each, bound to its node. `sctp`: whether the kernel has it."""
+    served = [*product(POD_PORTS, PROTOCOLS), *([(TARGET_PORT, SCTP)] if sctp else [])]
     for name, node in SERVERS.items():
-        ports = [{"containerPort": port, "protocol": p} for port in POD_PORTS for p in PROTOCOLS]
+        ports = [{"containerPort": port, "protocol": protocol} for port, protocol in served]
         container: dict[str, Any] = {"name": "echo", "image": "testbed/echo", "ports": ports}
         if name not in HOMES:
             container["readinessProbe"] = {"tcpSocket": {"port": 1}, "initialDelaySeconds": 3600}
@@ -62,10 +66,10 @@ def deployments() -> Iterator[dict[str, Any]]:
         }
 
 
-def services() -> Iterator[dict[str, Any]]:
-    """Each over TCP and UDP."""
+def services(sctp: bool) -> Iterator[dict[str, Any]]:
+    """Each over TCP and UDP; `sctp`: whether the kernel has that, too."""
     for name in OFFERS:
-        yield manifest(name, NAMESPACE)
+        yield manifest(name, NAMESPACE, sctp)
 
 
 def build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object] = lambda: None) -> World:
@@ -78,9 +82,10 @@ def build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object] =
 
 async def _build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object]) -> World:
     async with Client.from_kubeconfig(kubeconfig) as client:
-        for deployment in deployments():
+        sctp = features.has("sctp")
+        for deployment in deployments(sctp):
             await client.create(DEPLOYMENTS, deployment)
-        await asyncio.gather(*(client.create(SERVICES, service) for service in services()))
+        await asyncio.gather(*(client.create(SERVICES, service) for service in services(sctp)))
         meanwhile()
         deadline = time.monotonic() + patience(READY_SECONDS)
         while missing := _missing(world := await _world(client, spec)):
@@ -156,12 +161,12 @@ def _missing(world: World) -> str:
         if not any(_is_backend(pod, name) for pod in world.pods):
             return f"Pod {name} is not {'ready' if name in HOMES else 'running'}"
     for name, offer in OFFERS.items():
-        due = len(ready_of(name))
+        due = len(ready_of(name)) * len({*offer.versions} & {*world.spec.families})
         ready = sum(
             endpoint.get("conditions", {}).get("ready") is True for endpoint in _endpoints(world, name)
         )
-        if ready != due * len(world.spec.families) and not offer.written:
-            return f"Service {name} has {ready} ready endpoints, not {due} of each family"
+        if ready != due and not offer.written:
+            return f"Service {name} has {ready} ready endpoints, not {due}"
         if (
             offer.kind == "LoadBalancer"
             and not offer.proxied

@@ -8,37 +8,29 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
 
 from testbed.errors import TestbedError
-from testbed.kernel import sysctl
-from testbed.kernel.namespaces import inside
+from testbed.kernel import features
 from testbed.lab import rootfs
 from testbed.lab.bringup import bring_up
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
-from testbed.lab.network import INTERFACE
 from testbed.lab.spec import resolve
-from testbed.model.families import Address
-from testbed.model.offers import CLIENT, FIRST, SECOND, SERVERS, VISITORS, WAYS, ZONES
-from testbed.model.oracle import ZONE, Sender, World
-from testbed.model.topology import LOAD_BALANCERS
-from testbed.packets import leftovers, scene
-from testbed.packets.columns import Column, own_variant
+from testbed.model.offers import LIVE, SCTP, ZONES
+from testbed.model.oracle import ZONE
+from testbed.packets import leftovers, scene, ways
+from testbed.packets.columns import Column, of_protocol, own_variant, without
 from testbed.packets.evidence import Evidence
 from testbed.packets.live import Live
-from testbed.packets.matrix import ANSWER_SECONDS, BRIDGE, HURRY_SECONDS, Place, Stage
+from testbed.packets.matrix import ANSWER_SECONDS, HURRY_SECONDS, Stage
 from testbed.packets.mutants import Mutant
 from testbed.packets.mutations import Hunt
 from testbed.packets.verdict import FAILED, NOT_RUN, PASSED, Verdict
 
 LEFTOVERS = "leftovers"
 COMMAND_SECONDS = 60.0
-UNLIMITED = ("net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0", "net.ipv6.icmp.ratelimit=0")
-NO_REDIRECTS = tuple(
-    f"net.{kind}.conf.{link}.accept_redirects=0" for kind in ("ipv4", "ipv6") for link in ("all", INTERFACE)
-)
+NO_SCTP = "this kernel has no SCTP; without --env and --mutations, a VM judges this case"
 
 Progress = Callable[[str], None]
 
@@ -105,8 +97,8 @@ def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
     try:
         progress("Pods and Services")
         world = scene.build(cluster.kubeconfig, cluster.spec, _prepare_reading)
-        places = _places(cluster, world)
-        _prepare(cluster, world, places)
+        places = ways.places(cluster, world)
+        ways.prepare(cluster, world, places)
         with Stage(world, places) as stage:
             yield cluster, stage
     finally:
@@ -141,7 +133,11 @@ def _switched(
             why = f"no switch to {column.name}: {error}"
             yield Verdict(mode, name, "any", "any", "any", "", why, NOT_RUN)
         return
-    unsettled = stage.settle(mode)
+    sctp = features.has("sctp")
+    for case in () if sctp else of_protocol(column, SCTP):
+        yield Verdict.of(mode, case, "", NO_SCTP, NOT_RUN)
+    column = column if sctp else without(column, SCTP)
+    unsettled = stage.settle(mode, {case.service for case in column.cases} | set(LIVE if column.live else ()))
     if unsettled:
         others = f"{unsettled[0]} and {len(unsettled) - 1} others do not work"
         progress(f"{column.name}: the rules are not in: {others}")
@@ -185,56 +181,3 @@ def _output(machine: Machine, argv: Sequence[str]) -> str:
         return machine.run(argv, check=False, timeout=COMMAND_SECONDS).stdout
     except FileNotFoundError:
         return ""
-
-
-def _prepare(cluster: Cluster, world: World, places: Mapping[str, Place]) -> None:
-    """What the matrix needs besides a cluster: no ICMP error is held back, and the outside client has a way
-    to the Service ranges and the load balancers, through the first node, and to external addresses.
-
-    The way to some Pods is narrow, and nobody remembers for long that it is.
-    """
-    for end, mtu in world.path_mtus.items():
-        way = ["dev", BRIDGE, "mtu", str(mtu)]
-        cluster.machine(SECOND).run(["ip", "route", "replace", end, *way])
-    for place in places.values():
-        with inside(place.netns):
-            for kind in ("ipv4", "ipv6"):
-                sysctl.put(f"net.{kind}.route.mtu_expires", 1)
-    client, nodes = cluster.machine(CLIENT), {node.name: node for node in cluster.spec.nodes}
-    ways = [(network, FIRST) for network in (*cluster.spec.service_cidrs, *LOAD_BALANCERS.values())]
-    ways += [(network, node) for node, networks in WAYS.items() for network in networks.values()]
-    for network, name in ways:
-        if network.version in cluster.spec.families:
-            _route(client, str(network), nodes[name].address_of(network.version))
-    # What no rule stops goes to the default gateway: it is the client, who sees it.
-    for each in nodes:
-        machine = cluster.machine(each)
-        machine.run(["sysctl", "-qw", *UNLIMITED])
-        for address in cluster.spec.client_addresses:
-            _route(machine, "default", address, "dev", INTERFACE)
-    # Without forwarding it does not send it back there, and without redirects it stays with the node that the
-    # case is about, though there is a shorter way. Visitors' addresses are for who asks for them.
-    visitors = [one for version in cluster.spec.families for one in VISITORS[version]]
-    rest = {4: f"/32 dev {INTERFACE}", 6: f"/128 dev {INTERFACE} nodad preferred_lft 0"}
-    adding = [f"ip address add {one}{rest[one.version]}" for one in visitors]
-    client.run(["sh", "-c", "; ".join(adding)])
-    client.run(["sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0", *NO_REDIRECTS])
-
-
-def _route(machine: Machine, network: str, via: Address, *more: str) -> None:
-    machine.run(["ip", f"-{via.version}", "route", "replace", network, "via", str(via), *more])
-
-
-def _places(cluster: Cluster, world: World) -> dict[str, Place]:
-    """The Pods, nodes and client of the scene by the names that cases use."""
-    found = {}
-    for node in cluster.spec.workers:
-        senders = (Sender(address, node.name, host=True) for address in node.addresses)
-        found[node.name] = Place(cluster.machine(node.name).netns, tuple(senders))
-    for name, node_name in SERVERS.items():
-        pod = scene.pod_of(world, name)
-        senders = (Sender(ip_address(each["ip"]), node_name) for each in pod["status"]["podIPs"])
-        found[name] = Place(cluster.machine(node_name).pod_netns(pod), tuple(senders))
-    outside = tuple(Sender(address) for address in cluster.spec.client_addresses)
-    found[CLIENT] = Place(cluster.machine(CLIENT).netns, outside)
-    return found

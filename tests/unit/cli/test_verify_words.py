@@ -70,7 +70,7 @@ def test_a_glob_chooses() -> None:
 
 def test_a_column_may_have_a_glob_of_its_own() -> None:
     whole, part = columns("iptables,ipvs@*/udp", "pod/*")
-    assert {case.protocol for case in whole.cases} == {"TCP", "UDP"}
+    assert {case.protocol for case in whole.cases} == {"TCP", "UDP", "SCTP"}
     assert {case.protocol for case in part.cases} == {"UDP"}
     assert {case.to for case in part.cases} == {"pod"}
 
@@ -84,6 +84,23 @@ def test_what_the_kernel_lacks_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify.parted(chosen, "vm") == ([], chosen)
     with pytest.raises(UsageError, match="ipvs needs ip_vs"):
         verify.parted(chosen, "native")
+
+
+@pytest.mark.feature("B1", "D3")
+def test_sctp_of_every_mode_moves_where_the_kernel_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.kernel.features.has", lambda feature: feature != "sctp")
+    chosen = columns("iptables,userspace@*/near/*", "cluster-ip/*")
+    here, moved = verify.without_sctp(chosen)
+    assert {case.protocol for column in here for case in column.cases} == {"TCP", "UDP"}
+    assert {case.protocol for column in moved for case in column.cases} == {"SCTP"}
+    again = columns(",".join(column.text for column in moved), "cluster-ip/*")
+    assert [column.cases for column in again] == [column.cases for column in moved]
+    for left, went, whole in zip(here, moved, chosen, strict=True):
+        assert {*left.cases, *went.cases} == {*whole.cases}
+    assert verify.without_sctp(columns("iptables", "*/udp")) == (columns("iptables", "*/udp"), [])
+    assert verify.without_sctp(columns("iptables", "*/sctp"))[0] == []
+    monkeypatch.setattr("testbed.kernel.features.has", lambda feature: True)
+    assert verify.without_sctp(chosen) == (chosen, [])
 
 
 def test_the_command_for_the_vm_is_the_same_command() -> None:

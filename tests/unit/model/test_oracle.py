@@ -204,6 +204,35 @@ def test_another_familys_slices_and_another_namespaces_do_not_count() -> None:
         assert expect(world, flow(OTHER1, VIP, 80)) == expect(WORLD, flow(OTHER1, VIP, 80))
 
 
+@pytest.mark.feature("B9", "D4")
+def test_in_a_family_that_a_service_has_not_its_node_port_is_none() -> None:
+    only = tuple({**one, "spec": {**one["spec"], "ipFamilies": ["IPv6"]}} for one in WORLD.services)
+    world = replace(WORLD, services=only)
+    for protocol, fate in (("TCP", Fate.RESET), ("UDP", Fate.PORT_UNREACHABLE)):
+        assert expect(WORLD, flow(CLIENT, NODE1, 30001, protocol)).fate is Fate.ANSWERED
+        assert expect(world, flow(CLIENT, NODE1, 30001, protocol)) == Outcome(fate)
+
+
+@pytest.mark.feature("B1", "D4")
+def test_userspace_refuses_sctp() -> None:
+    ports = ("TCP", "UDP", "SCTP")
+    (one, *_), (piece, *_), pods = WORLD.services, WORLD.slices, WORLD.pods
+    service = {
+        **one,
+        "spec": {**one["spec"], "ports": [{"name": "web", "protocol": p, "port": 80} for p in ports]},
+    }
+    served = {**piece, "ports": [{"name": "web", "protocol": p, "port": 8080} for p in ports]}
+    listening = [{"containerPort": 8080, "protocol": p} for p in ports]
+    heard = tuple({**pod, "spec": {**pod["spec"], "containers": [{"ports": listening}]}} for pod in pods)
+    world = replace(WORLD, services=(service,), slices=(served,), pods=heard)
+    sent = flow(OTHER1, VIP, 80, "SCTP")
+    assert expect_in("iptables", world, sent) == (expect(world, sent), "")
+    assert expect(world, sent).fate is Fate.ANSWERED
+    outcome, reason = expect_in("userspace", world, sent)
+    assert outcome == Outcome(Fate.PORT_UNREACHABLE)
+    assert reason
+
+
 @pytest.mark.parametrize("mode", ["iptables", "nftables"])
 def test_kernel_modes_deviate_nowhere(mode: str) -> None:
     for source, to, port, via, *_ in ANSWERED:

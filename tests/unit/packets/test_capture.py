@@ -43,6 +43,23 @@ def test_the_same_in_ipv6(name: str, layer: type) -> None:
     assert dissect(bytes(IPv6() / ICMPv6ND_NS())).quoted is None
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.feature("B1")
+def test_sctp(version: int) -> None:
+    sent, lost = bytes.fromhex("04d2 0050 00000001 00000000") + b"chunk", bytes.fromhex("04d20050")
+    if version == 4:
+        about = IP(src="10.0.0.1", dst="10.96.0.1", proto=132)
+        error = IP(src="10.0.0.9", dst="10.0.0.1") / ICMP(type=3, code=3) / about / (lost + bytes(4))
+    else:
+        about = IPv6(src="fd00::1", dst="fd00:96::1", nh=132)
+        error = IPv6(src="fd00::9", dst="fd00::1") / ICMPv6DestUnreach(code=4) / about / (lost + bytes(4))
+    found = dissect(bytes(about / sent))
+    assert (found.protocol, found.source_port, found.port, found.payload) == ("SCTP", 1234, 80, b"chunk")
+    quoted = dissect(bytes(error)).quoted
+    assert quoted
+    assert (quoted.protocol, quoted.source_port, quoted.to, quoted.port) == ("SCTP", 1234, found.to, 80)
+
+
 def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP, mark: int = 0) -> bool:
     """Classic BPF, the instructions that the filter is made of (Documentation/networking/filter.rst)."""
     a = x = counter = 0
@@ -82,7 +99,9 @@ def accepts(program: list[Instruction], packet: bytes, frame: int = ETH_P_IP, ma
         (IP() / ICMP(), True),
         (IP() / TCP(sport=6443, dport=443), False),
         (IP() / UDP(sport=53, dport=53), False),
-        (IP(proto=132) / b"\x00\x50\x00\x50", False),
+        (IP(proto=132) / b"\x00\x50\x00\x50", True),
+        (IP(proto=132) / b"\x00\x51\x00\x51", False),
+        (IP(proto=47) / b"\x00\x50\x00\x50", False),
         (IP(options=[b"\x01\x01\x01\x00"]) / TCP(sport=5, dport=80), True),
         (IP(options=[b"\x01\x01\x01\x00"]) / TCP(sport=5, dport=81), False),
     ],
@@ -101,7 +120,9 @@ def test_the_filter(packet: IP, accepted: bool) -> None:
         (IPv6() / IPv6ExtHdrFragment() / UDP(sport=5, dport=80), True),
         (IPv6() / TCP(sport=6443, dport=443), False),
         (IPv6() / UDP(sport=53, dport=53), False),
-        (IPv6(nh=132) / b"\x00\x50\x00\x50", False),
+        (IPv6(nh=132) / b"\x00\x50\x00\x50", True),
+        (IPv6(nh=132) / b"\x00\x51\x00\x51", False),
+        (IPv6(nh=47) / b"\x00\x50\x00\x50", False),
     ],
 )
 @pytest.mark.feature("B9")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.model.cases import ERROR_RATE, SPREAD
+from testbed.model.rows import ERROR_RATE, SPREAD
 from testbed.packets.distribution import chi_square_tail, evenness
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from typing import Any
+
+import pytest
 
 from testbed.model.cases import CASES, To
 from testbed.model.offers import HOMES, NODE_PORTS, OFFERS, ready_of
@@ -16,7 +19,7 @@ SPEC = plan(ClusterSpec(), (NodeWish("node01"), NodeWish("node02")))
 
 def world() -> World:
     """The scene as the API would tell it once everything runs."""
-    deployments = list(scene.deployments())
+    deployments = list(scene.deployments(sctp=True))
     pods = []
     for number, deployment in enumerate(deployments, 2):
         template = deepcopy(deployment["spec"]["template"])
@@ -24,10 +27,12 @@ def world() -> World:
         addresses = [{"ip": f"10.244.1.{number}"}, {"ip": f"fd00:10:244:1::{number}"}]
         pods.append({**template, "status": {"podIPs": addresses, "phase": "Running", "conditions": [ready]}})
     slices = []
-    for service in scene.services():
+    for service in scene.services(sctp=True):
         name = service["metadata"]["name"]
         backends = ready_of(name)
         for family, address in (("IPv4", "10.244.1.9"), ("IPv6", "fd00:10:244:1::9")):
+            if family not in service["spec"].get("ipFamilies", ("IPv4", "IPv6")):
+                continue
             ready = {"addresses": [address], "conditions": {"ready": True}}
             slices.append(
                 {
@@ -37,7 +42,7 @@ def world() -> World:
                 }
             )
     balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8:2::1"}]}}
-    services = tuple({**service, "status": balanced} for service in scene.services())
+    services = tuple({**service, "status": balanced} for service in scene.services(sctp=True))
     return World(SPEC, services, tuple(slices), tuple(pods))
 
 
@@ -58,16 +63,17 @@ def test_what_is_missing_is_named() -> None:
     half: Any = [piece for piece in whole.slices if piece["addressType"] == "IPv4"]
     for slices, count in ((none, 0), (half, 1)):
         told = scene._missing(World(SPEC, whole.services, slices, whole.pods))
-        assert told.endswith(f"{count} ready endpoints, not 1 of each family")
-    bare = World(SPEC, tuple(scene.services()), whole.slices, whole.pods)
+        assert told.endswith(f"{count} ready endpoints, not 2")
+    bare = World(SPEC, tuple(scene.services(sctp=True)), whole.slices, whole.pods)
     assert scene._missing(bare) == "Service near has no load balancer address"
     assert scene._missing(World(SPEC)).startswith("Pod ")
 
 
 def test_the_manifests_serve_every_case() -> None:
-    services = {service["metadata"]["name"]: service for service in scene.services()}
+    services = {service["metadata"]["name"]: service for service in scene.services(sctp=True)}
     assert set(services) == set(OFFERS)
-    pod_ports = {(p, protocol) for p in scene.POD_PORTS for protocol in ("TCP", "UDP")}
+    (container,) = next(scene.deployments(sctp=True))["spec"]["template"]["spec"]["containers"]
+    pod_ports = {(port["containerPort"], port["protocol"]) for port in container["ports"]}
     for case in CASES:
         if case.to is To.POD:
             assert (case.port, case.protocol) in pod_ports
@@ -75,6 +81,13 @@ def test_the_manifests_serve_every_case() -> None:
         key = "nodePort" if case.to is To.NODE_PORT else "port"
         ports = {(port[key], port["protocol"]) for port in services[case.service]["spec"]["ports"]}
         assert (case.port, case.protocol) in ports
+
+
+@pytest.mark.feature("B1")
+def test_sctp_is_asked_for_where_the_kernel_has_it() -> None:
+    for sctp in (False, True):
+        texts = [json.dumps(one) for one in (*scene.deployments(sctp), *scene.services(sctp))]
+        assert any("SCTP" in text for text in texts) is sctp
 
 
 def test_node_ports_are_in_the_default_range_and_differ() -> None:
