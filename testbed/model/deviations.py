@@ -159,6 +159,12 @@ LIVE_DEVIATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
         "the proxy itself carries the connections, and they end with it",
     )
     for mode in USERSPACE
+} | {
+    ("ipvs", "invalid/tcp"): (
+        "answered, closed",
+        "no rule drops what is invalid (pkg/proxy/ipvs/proxier.go): IPVS translates it for a client that is "
+        "not masqueraded; for one that is, the node that it entered by resets the connection",
+    ),
 }
 """The same for live cases: what is seen instead, and why, by mode and case."""
 
