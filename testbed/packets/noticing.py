@@ -63,6 +63,7 @@ NOTICED_BY: Mapping[str, tuple[str, ...]] = {
     "no-drop": (*_POLICY, *_INSIDE),
     "no-drop-outside": _POLICY,
     "no-drop-inside": _INSIDE,
+    "invalid-let-through": ("live/invalid/*",),
     # policies, short cuts, source ranges
     "local-goes-everywhere": _POLICY,
     "local-masqueraded": _POLICY,
@@ -80,6 +81,7 @@ NOTICED_BY: Mapping[str, tuple[str, ...]] = {
     "balancers-not-masqueraded": _ENTERING,
     "no-addresses": _POD_TO_POD,
     "udp-not-served": _POD_TO_POD,
+    "sctp-not-served": ("cluster-ip/*/sctp",),
     # userspace
     "pods-not-redirected": _POD_TO_POD,
     "nodes-not-redirected": ("cluster-ip/*/node/*",),

@@ -143,6 +143,7 @@ IPTABLES: Mapping[str, RuleFault] = {
     "silent-refusal": RuleFault("filter", "KUBE-", r"-j REJECT --reject-with \S+", "-j DROP"),
     "no-drop-outside": RuleFault("filter", "KUBE-EXTERNAL-SERVICES", r"^.*-j DROP$"),
     "no-drop-inside": RuleFault("filter", "KUBE-SERVICES", r"^.*-j DROP$"),
+    "invalid-let-through": RuleFault("filter", "KUBE-FORWARD", r"^.*--ctstate INVALID .*$"),
     "local-goes-everywhere": RuleFault("nat", "KUBE-EXT-", r"-j KUBE-SVL-", "-j KUBE-SVC-"),
     "local-masqueraded": RuleFault(
         "nat", "KUBE-EXT-", r"^-j KUBE-SVL-(\S+)$", "-j KUBE-MARK-MASQ\n-j KUBE-SVL-\\1"
@@ -175,6 +176,7 @@ NFTABLES: Mapping[str, ChainFault | MapFault] = {
     "no-refusal-inside": MapFault("no-endpoint-services"),
     "no-refusal-of-node-ports": MapFault("no-endpoint-nodeports"),
     "silent-refusal": ChainFault("reject-chain", r"^reject$", "drop"),
+    "invalid-let-through": ChainFault("filter-forward", r"^ct state invalid drop$"),
     "everybody-let-in": MapFault("firewall-ips"),
     "nobody-let-in": ChainFault("firewall-", r"^ip6? saddr != .* drop$", "drop"),
     "local-goes-everywhere": ChainFault("external-", "goto local-", "goto service-"),
@@ -200,6 +202,7 @@ IPVS: Mapping[str, SetFault | ServerFault | FilterFault | Callable[[IpvsState], 
     "nobody-let-in": SetFault("KUBE-LOAD-BALANCER-SOURCE-CIDR"),
     "no-addresses": lambda state: replace(state, ips=frozenset()),
     "udp-not-served": ServerFault(lambda protocol, server: None if protocol == "UDP" else server),
+    "sctp-not-served": ServerFault(lambda protocol, server: None if protocol == "SCTP" else server),
     "by-source": ServerFault(lambda protocol, server: replace(server, scheduler="sh")),
     "first-too-often": ServerFault(_heavy_first),
     "first-never": ServerFault(_none_first),
