@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 MOST_REMEMBERED = 1000
 MOST_WAITING = 5000
+LULL, LONGEST_WAIT = 0.2, 30.0
+"""Seconds: notes are written when none has come for so long, or when the first of them has waited so long."""
 
 
 class Recorder:
@@ -28,6 +30,7 @@ class Recorder:
         self._source = {"component": component} | ({"host": host} if host else {})
         self._counts: dict[tuple[str, ...], tuple[str, int]] = {}
         self._notes: deque[tuple[Object, str, str, str, int]] = deque()
+        self._noted = 0
         self._writer: asyncio.Task[None] | None = None
 
     async def normal(self, obj: Object, reason: str, message: str) -> None:
@@ -37,18 +40,25 @@ class Recorder:
         await self._record(obj, "Warning", reason, message)
 
     def note(self, obj: Object, reason: str, message: str) -> None:
-        """Tell what went well when there is time: one after the other, in the background.
+        """Tell what went well when there is time: in a lull, one after the other, in the background.
 
-        When too many wait, further ones are let go, as Kubernetes' recorders do.
+        A thousand Pods that come have five things told of each. When too many wait, further ones are let go,
+        as Kubernetes' recorders do.
         """
+        self._noted = time.time_ns()
         if len(self._notes) < MOST_WAITING:
-            self._notes.append((obj, "Normal", reason, message, time.time_ns()))
+            self._notes.append((obj, "Normal", reason, message, self._noted))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_notes())
 
     async def _write_notes(self) -> None:
         while self._notes:
-            await self._record(*self._notes.popleft())
+            first = self._notes[0][-1]
+            early = min(self._noted + LULL * 1e9, first + LONGEST_WAIT * 1e9) - time.time_ns()
+            if early > 0:
+                await asyncio.sleep(min(early / 1e9, LULL))
+            else:
+                await self._record(*self._notes.popleft())
 
     async def _record(self, obj: Object, kind: str, reason: str, message: str, when: int = 0) -> None:
         """`when`: nanoseconds since the epoch; 0 for now."""
