@@ -145,9 +145,13 @@ async def _show(websocket: web.WebSocketResponse, printed: AsyncIterator[bytes])
 async def _listen(websocket: web.WebSocketResponse, streams: Streams | Console | None) -> None:
     """What the client sends, to its end."""
     async for message in websocket:
-        if message.type is not WSMsgType.BINARY or not message.data or streams is None:
+        if message.type is WSMsgType.TEXT:  # the official Python client sends text so
+            sent = message.data.encode()
+        else:
+            sent = message.data if message.type is WSMsgType.BINARY else b""
+        if not sent or streams is None:
             continue
-        channel, data = message.data[0], message.data[1:]
+        channel, data = sent[0], sent[1:]
         if channel == STDIN:
             await _write(streams, data)
         elif channel == RESIZE:

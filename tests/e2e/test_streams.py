@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import kubernetes
 import live
 import pytest
 import yaml
@@ -82,6 +83,21 @@ def test_output_errors_and_code_come_back_apart(cluster: Cluster) -> None:
     expected = (3, b"out\n", b"err\n" + told.encode())
     assert inside(cluster, "echo out; echo err >&2; exit 3") == expected
     assert inside(cluster, "kill -9 $$")[0] == 137
+
+
+@pytest.mark.feature("C1", "C3")
+def test_the_python_client_runs_commands_in_the_older_protocol(cluster: Cluster) -> None:
+    """It speaks v4.channel.k8s.io."""
+    with kubernetes.config.new_client_from_config(str(cluster.kubeconfig)) as client:
+        exec_ = kubernetes.client.CoreV1Api(client).connect_get_namespaced_pod_exec
+        script = ["sh", "-c", "read line; echo $line; echo err >&2; exit 5"]
+        asked = {"container": "first", "command": script, "stdin": True, "stdout": True, "stderr": True}
+        socket = kubernetes.stream.stream(exec_, "box", "default", tty=False, _preload_content=False, **asked)
+        socket.write_stdin("typed\n")
+        socket.run_forever(timeout=SECONDS)
+        told = (socket.read_stdout(timeout=1), socket.read_stderr(timeout=1), socket.returncode)
+        socket.sock.shutdown()  # close() leaves its connection when the server has closed before
+    assert told == ("typed\n", "err\n", 5)
 
 
 def test_a_command_is_inside_its_container(cluster: Cluster) -> None:
