@@ -5,7 +5,6 @@ Its iptables is the legacy one, which is followed by its counters; nftables mode
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import signal
@@ -32,8 +31,6 @@ nodes:
   proxyMode: userspace
 """
 
-IPVS_CLUSTER = "nodes: [{name: node01, proxyMode: ipvs}]"
-
 WEB = """\
 apiVersion: v1
 kind: Pod
@@ -47,27 +44,20 @@ kind: Service
 metadata: {name: web}
 spec:
   type: NodePort
-  ipFamilyPolicy: PreferDualStack
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
 """
 
 
-@contextlib.contextmanager
-def serving(directory: Path, description: str, node: str) -> Iterator[Kubectl]:
-    """A cluster with WEB, which `node` reaches."""
-    (directory / "cluster.yaml").write_text(description)
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    directory = tmp_path_factory.mktemp("trace")
+    (directory / "cluster.yaml").write_text(CLUSTER)
     with running(NAME, directory, "-f", str(directory / "cluster.yaml")) as cluster:
         kubectl = Kubectl(cluster)
         kubectl("apply", "-f", "-", manifest=WEB)
         kubectl("wait", "pod/web", "--for=condition=Ready", "--timeout=60s")
-        until(lambda: trace(f"node/{node}", "svc/default/web")[0] == 0, "the rules are in")
-        yield kubectl
-
-
-@pytest.fixture(scope="module")
-def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    with serving(tmp_path_factory.mktemp("trace"), CLUSTER, "node03") as kubectl:
+        until(lambda: trace("node/node03", "svc/default/web")[0] == 0, "the rules are in")
         yield kubectl
 
 
@@ -103,26 +93,6 @@ def test_each_mode_shows_the_rules_that_the_packet_met(kubectl: Kubectl) -> None
         check=True,
     ).stdout
     assert "testbed" not in tables, "nothing of it is left"
-
-
-@pytest.mark.feature("A17", "D9")
-@pytest.mark.needs("ip_vs")
-def test_in_ipvs_mode_the_sets_that_matched_and_the_server_are_shown(tmp_path: Path) -> None:
-    with serving(tmp_path, IPVS_CLUSTER, "node01") as kubectl:
-        ips = json.loads(kubectl("get", "service", "web", "-o", "json"))["spec"]["clusterIPs"]
-        status = json.loads(kubectl("get", "pod", "web", "-o", "json"))["status"]
-        pods = {6 if ":" in each["ip"] else 4: each["ip"] for each in status["podIPs"]}
-        for front in (*ips, "172.30.0.11"):
-            port = 30080 if front == "172.30.0.11" else 80
-            end = f"[{front}]:{port}" if ":" in front else f"{front}:{port}"
-            pod = pods[6 if ":" in front else 4]
-            server = f"[{pod}]:8080" if ":" in pod else f"{pod}:8080"
-            code, found = trace("client" if port == 30080 else "node/node01", end)
-            shown = rules(found, "node01")
-            print(shown)
-            assert code == 0
-            assert f"IPVS: {end} sent to {server}, " in shown
-            assert re.search("KUBE-SERVICES", shown)
 
 
 @pytest.mark.feature("D9")

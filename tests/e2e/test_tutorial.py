@@ -161,7 +161,7 @@ def walk(reader: Reader, mode: str) -> None:
 @pytest.mark.feature(
     "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "A14", "A16", "A18"
 )
-@pytest.mark.feature("A19", "A20", "A21", "A22", "A23", "A24")
+@pytest.mark.feature("A19", "A20", "A21", "A22", "A23", "A24", "D9")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_line_prints_what_the_tutorial_says(reader: Reader, mode: str) -> None:
     walk(reader, mode)
