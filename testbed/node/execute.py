@@ -30,6 +30,8 @@ Object = dict[str, Any]
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 CHUNK = 1 << 15
+QUIET = 1.0
+"""Seconds without a byte after which an ended command has nothing more to say."""
 
 
 class Streams:
@@ -48,6 +50,8 @@ class Streams:
             if not stdin:
                 self.end_input()
         self._open = [*self.theirs, *self.outputs.values()]
+        self.passed, self.sending = 0, set[int]()
+        """Bytes that the client has been sent, and channels that wait for it to take some."""
 
     def handed_over(self) -> None:
         """The process has its ends: ours must see the end of file when it closes them."""
@@ -103,8 +107,7 @@ async def execute(websocket: web.WebSocketResponse, process: Process, run: Run, 
         if running.done():
             outcome = _outcome(running)
             if not running.exception():
-                # A child may hold the streams open for ever: what it says after that is nobody's concern.
-                await asyncio.wait(pumps, timeout=1.0)
+                await _emptied(pumps, listening, streams)
             with contextlib.suppress(ConnectionError):
                 await websocket.send_bytes(bytes([ERROR]) + json.dumps(outcome).encode())
                 await websocket.close()
@@ -113,6 +116,18 @@ async def execute(websocket: web.WebSocketResponse, process: Process, run: Run, 
             task.cancel()
         await asyncio.gather(running, listening, *pumps, return_exceptions=True)
         streams.close()
+
+
+async def _emptied(
+    pumps: Sequence[asyncio.Task[None]], listening: asyncio.Task[None], streams: Streams
+) -> None:
+    """Until all outputs have ended. A child may hold them open for ever: then until it is quiet for a while."""
+    pending = set(pumps)
+    while pending and not listening.done():
+        before = streams.passed
+        _, pending = await asyncio.wait(pending, timeout=QUIET)
+        if streams.passed == before and not streams.sending:
+            break
 
 
 async def attach(
@@ -192,7 +207,10 @@ async def _pump(websocket: web.WebSocketResponse, channel: int, streams: Streams
     try:
         with contextlib.suppress(OSError):  # EIO: the terminal's last user has closed it
             while chunk := await reader.read(CHUNK):
+                streams.sending.add(channel)
                 await websocket.send_bytes(bytes([channel]) + chunk)
+                streams.sending.discard(channel)
+                streams.passed += len(chunk)
     finally:
         transport.close()
 

@@ -42,8 +42,9 @@ from testbed.model.offers import (
 )
 from testbed.model.oracle import Flow, Sender
 from testbed.packets import scene
+from testbed.packets.exchange import Asked, Exchange
 from testbed.packets.kept import Kept, in_words
-from testbed.packets.matrix import HURRY_SECONDS, SETTLE_SECONDS, Asked, Exchange, Stage
+from testbed.packets.matrix import HURRY_SECONDS, SETTLE_SECONDS, Stage
 from testbed.packets.patience import patience, until
 from testbed.packets.probe import Question
 from testbed.packets.stray import disturbed

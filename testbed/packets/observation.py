@@ -150,8 +150,17 @@ def _delivery_faults(deliveries: Sequence[Delivery], seen: Observation, question
     if str(due[0].source) != arrival.source:
         return [f"{arrival.backend} saw {arrival.source}"]
     if due[0].port_kept and arrival.source_port != question.source_port:
-        return [f"source port {question.source_port} became {arrival.source_port}"]
+        return [_port_changed(question, arrival.source_port)]
     return []
+
+
+def _port_changed(question: Question, port: int) -> str:
+    return f"source port {question.source_port} became {port}"
+
+
+def only_port_changed(wrong: Sequence[str], seen: Observation, question: Question) -> bool:
+    """Whether nothing else is wrong but the source port."""
+    return wrong == [_port_changed(question, arrival.source_port) for arrival in seen.arrivals]
 
 
 def in_words(outcome: Outcome, names: Mapping[str, str]) -> str:

@@ -9,7 +9,14 @@ import pytest
 
 from testbed.model.oracle import Delivery, Fate, Flow, Outcome, Sender
 from testbed.packets.capture import RST, Packet
-from testbed.packets.observation import Observation, faults, in_words, observe, seen_in_words
+from testbed.packets.observation import (
+    Observation,
+    faults,
+    in_words,
+    observe,
+    only_port_changed,
+    seen_in_words,
+)
 from testbed.packets.probe import Answer, Question, Result
 
 VIP, POD, CALLER, BRIDGE = "10.96.0.20", "10.244.1.2", "10.244.1.3", "10.244.1.1"
@@ -59,6 +66,19 @@ def test_a_right_exchange() -> None:
 )
 def test_a_wrong_delivery(arriving: Packet, words: str) -> None:
     assert judged(at_backend=(arriving,)) == [words]
+
+
+def test_a_port_that_was_changed_is_told_from_other_faults() -> None:
+    """The kernel may have drawn that very port for another flow that it masquerades."""
+    for changed, alone in (
+        ({"source_port": 40000}, True),
+        ({"source_port": 40000, "source": BRIDGE}, False),
+        ({"port": 80}, False),
+        ({}, False),
+    ):
+        seen = observe(QUESTION, ANSWER, (REPLY,), {"near": (replace(ARRIVING, **changed),)})
+        wrong = faults(DUE, seen, FLOW, QUESTION, True)
+        assert (bool(wrong) and only_port_changed(wrong, seen, QUESTION)) is alone
 
 
 def test_two_backends_at_once() -> None:
