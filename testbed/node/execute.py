@@ -121,7 +121,7 @@ async def execute(websocket: web.WebSocketResponse, process: Process, run: Run, 
 async def _emptied(
     pumps: Sequence[asyncio.Task[None]], listening: asyncio.Task[None], streams: Streams
 ) -> None:
-    """Until all outputs have ended. A child may hold them open for ever: then until it is quiet for a while."""
+    """Until all outputs have ended. A child may hold them open for ever: then until nothing comes."""
     pending = set(pumps)
     while pending and not listening.done():
         before = streams.passed
