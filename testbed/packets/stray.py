@@ -44,11 +44,12 @@ def _last_said(stage: Stage, backend: str) -> bytes:
 
 
 def _strangers(stage: Stage, one: Kept) -> list[str]:
-    """Who else sent something to the port of the connection."""
-    port = one.socket.getsockname()[1]
+    """Who else sent something to the port of the connection. The other IP family has the same ports again."""
+    own, port = one.socket.getsockname()[:2]
     coming = Sorted(stage.sniffers[one.case.actor].read()).with_port(port)
     known = (str(one.flow.to), one.flow.port)
-    others = {(each.source, each.source_port) for each in coming if each.port == port} - {known}
+    others = {(each.source, each.source_port) for each in coming if (each.to, each.port) == (own, port)}
+    others.discard(known)
     return [f"{one.case.source} heard {address}:{number}" for address, number in sorted(others)]
 
 
