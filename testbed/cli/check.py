@@ -49,6 +49,7 @@ REMEDIES = {
     "nf_tables": "apt-get install nftables",
     "ipset": "apt-get install ipset",
     "conntrack": "apt-get install conntrack",
+    "cgroup2": "cgroup2 at /sys/fs/cgroup with cpu, memory and pids; without it limits are not enforced",
     "netem": "apt-get install iproute2, and a kernel that has it",
 }
 

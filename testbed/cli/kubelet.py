@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cni-bin-dir", default=CNI_PROGRAMS, metavar="DIR[:DIR]", help="where CNI plugins are")
     add("--root-dir", default="/var/lib/kubelet", metavar="DIR", help="what must outlive the agent")
     add("--pod-manifest-path", default="", metavar="DIR", help="where manifests of static Pods are")
+    add("--pod-max-pids", type=int, default=-1, metavar="N", help="processes of a Pod; -1: no limit")
     add("--container-log-max-size", default="10Mi", metavar="BYTES", help="of a file of a container's log")
     add("--container-log-max-files", type=int, default=5, metavar="N", help="as many are kept")
     add("--tls-cert-file", default="", metavar="FILE", help="certificate of port 10250; none: no port")
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         certificate=args.tls_cert_file,
         key=args.tls_private_key_file,
         client_ca=args.client_ca_file,
+        most_pids=max(0, args.pod_max_pids),
         manifests=Path(args.pod_manifest_path) if args.pod_manifest_path else None,
         log_bytes=_bytes(args.container_log_max_size) * args.container_log_max_files,
     )

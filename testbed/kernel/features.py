@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import UsageError
+from testbed.kernel import cgroup
 
 # linux/netlink.h and genetlink.h: the controller's family, its request for a family by name.
 NETLINK_GENERIC = 16
@@ -89,6 +90,7 @@ FEATURES: dict[str, Feature] = {
     "vxlan": Feature(
         "routes between nodes on different segments", "ip link add name t0 type vxlan id 1 dstport 4789"
     ),
+    "cgroup2": Feature("limits of Pods' memory and processor time, not enforced without it", cgroup.usable),
     "netem": Feature("delay and loss on links", "tc qdisc add dev lo root netem delay 1ms"),
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import TestbedError
-from testbed.kernel import namespaces, sysctl
+from testbed.kernel import cgroup, namespaces, sysctl
 from testbed.kernel.fork import fork
 from testbed.lab import rootfs
 from testbed.lab.state import State
@@ -143,7 +143,10 @@ def _furnish(state: State, blueprint: Blueprint) -> None:
 
     socket.sethostname(blueprint.name)
     logs = state.path / "logs" / blueprint.name
-    rootfs.enter_root(state.path / "mnt" / blueprint.name, state.path, logs)
+    group = state.cgroup / blueprint.name if cgroup.usable() else None
+    if group:
+        cgroup.branch(group)
+    rootfs.enter_root(state.path / "mnt" / blueprint.name, state.path, logs, group)
     rootfs.write_identity(blueprint.name, blueprint.hosts)
     if blueprint.iptables:
         rootfs.choose_iptables(blueprint.iptables)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.errors import TestbedError
+from testbed.kernel import cgroup
 from testbed.kernel import namespaces as ns
 
 OWN = ("proc", "sys", "run", "dev")
@@ -26,11 +27,12 @@ IPTABLES_NAMES = ("iptables", "ip6tables")
 IPTABLES_VARIANTS = ("nft", "legacy")
 
 
-def enter_root(scratch: Path, shared: Path, logs: Path) -> None:
+def enter_root(scratch: Path, shared: Path, logs: Path, group: Path | None = None) -> None:
     """Give the calling process (alone in a new mount namespace) a root of its own.
 
     `scratch` is an existing empty directory; a tmpfs over it takes all changes. `shared` stays the host's,
-    and `logs` (the host's) becomes /var/log. /proc, /sys and /run are new.
+    and `logs` (the host's) becomes /var/log. /proc, /sys and /run are new; of control groups there are those
+    below `group`, if any.
     """
     ns.make_private()
     outside = _mount_points()
@@ -53,6 +55,8 @@ def enter_root(scratch: Path, shared: Path, logs: Path) -> None:
     for source, directory in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "run")):
         options = "mode=755" if source == "tmpfs" else ""
         ns.mount(source, str(new / directory), source, ns.MS_NOSUID | ns.MS_NODEV, options)
+    if group:
+        ns.bind(str(group), str(new / cgroup.ROOT.relative_to("/")), recursive=False)
     _devices(new / "dev")
     _pivot(new)
     for path in ("/run/netns", "/run/lock"):

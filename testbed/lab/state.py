@@ -7,6 +7,7 @@ the cluster; removing a cluster removes what is recorded there and nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import TestbedError, UsageError
+from testbed.kernel import cgroup
 from testbed.model.topology import ClusterSpec, NodeSpec, PortRange
 
 
@@ -110,6 +112,12 @@ class State:
         partial.write_text(json.dumps(asdict(ProcessRecord.of(pid))))
         partial.rename(target)
 
+    @property
+    def cgroup(self) -> Path:
+        """The control group of the cluster, where the machine has them. Its name is nobody else's."""
+        digest = hashlib.sha1(str(self.path).encode(), usedforsecurity=False).hexdigest()
+        return cgroup.ROOT / f"testbed-{self.name}-{digest[:8]}"
+
     def machines(self) -> dict[str, ProcessRecord]:
         """The init of every machine that was recorded."""
         return {
@@ -120,6 +128,7 @@ class State:
     def destroy(self, timeout: float = 10.0) -> None:
         """Kill the machines' inits, wait until the kernel has ended all their processes, remove the state."""
         kill(self.machines().values(), timeout)
+        cgroup.remove(self.cgroup)
         shutil.rmtree(self.path)
         with suppress(OSError):
             root().rmdir()

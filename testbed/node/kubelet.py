@@ -49,6 +49,7 @@ class Settings:
     key: str
     client_ca: str
     log_bytes: int
+    most_pids: int = 0
     manifests: Path | None = None
     routes: str = "none"
 
@@ -148,6 +149,7 @@ async def run(settings: Settings) -> None:
             tokens=Tokens(client),
             events=Recorder(client, "kubelet", me.name),
             images=settings.images,
+            most_pids=settings.most_pids,
         )
         kubelet = Kubelet(node)
         pods = Informer(client, PODS, field_selector=f"spec.nodeName={me.name}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from testbed.client import Client
 from testbed.client.events import Recorder
-from testbed.node import busybox, volumes
+from testbed.node import busybox, limits, volumes
 from testbed.node.accounts import Tokens, furnished
 from testbed.node.console import Consoles
 from testbed.node.environment import Services, environment
@@ -47,6 +47,7 @@ class Node:
     tokens: Tokens
     events: Recorder
     images: Sequence[tuple[str, str]]
+    most_pids: int = 0
     consoles: Consoles = field(default_factory=Consoles)
 
 
@@ -94,6 +95,7 @@ async def process_of(node: Node, pod: Object, each: Container, attached: Attache
         mounts=(*node.sandboxes.mounts(pod), *each.program.mounts, *mounts, last_words),
         user=user_of(security),
         readonly=bool(security.get("readOnlyRootFilesystem")),
+        cgroup=limits.confine(process_id(uid, each.name, attempt), each.spec, node.most_pids),
     )
 
 
@@ -133,6 +135,8 @@ def record_end(node: Node, pod: Object, each: Container) -> None:
     """What is to be said of a container that has ended."""
     if each.process and not (each.program and each.program.unit):
         each.last_words[each.process.id] = last_words(node, pod, each)
+        if limits.ran_out_of_memory(each.process.id):
+            each.reasons[each.process.id] = "OOMKilled"
 
 
 async def begin(node: Node, pod: Object, each: Container, attached: Attached, attempt: int) -> Status:

@@ -34,6 +34,7 @@ class Process:
     tty      its stdin is a terminal, and becomes its controlling one
     user     the user and group ids it runs as, and further groups; empty: init's own
     readonly its root file system is, but for what `mounts` adds
+    cgroup   the control group that it is in; empty: init's own
     """
 
     id: str
@@ -51,6 +52,7 @@ class Process:
     tty: bool = False
     user: tuple[int, ...] = ()
     readonly: bool = False
+    cgroup: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Without dataclasses.asdict, which takes longer than all else that is done to ask for a process."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.kernel import namespaces
-from testbed.node import volumes
+from testbed.node import limits, volumes
 from testbed.node.admission import port_mappings
 from testbed.node.cni import CniError, Network, Sandbox
 from testbed.node.process import Mount
@@ -128,6 +128,7 @@ class Sandboxes:
                 sandbox = _sandbox(uid, ports=self._ports(uid))
                 await self._network.delete(sandbox, held.result if held else None)
             await self._in_thread(_remove_netns, str(NETNS / f"pod-{uid}"))
+        limits.release(uid)
         volumes.unmount(self.directory(uid))
         shutil.rmtree(self.directory(uid), ignore_errors=True)
 

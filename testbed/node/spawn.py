@@ -14,7 +14,7 @@ from pathlib import Path
 from setproctitle import setproctitle
 
 from testbed.errors import TestbedError
-from testbed.kernel import namespaces
+from testbed.kernel import cgroup, namespaces
 from testbed.node import echo
 from testbed.node.process import Mount, Process
 
@@ -59,6 +59,8 @@ def _child(process: Process, descriptors: Sequence[int], report: int) -> None:
     code = 127
     try:
         os.setsid()
+        if process.cgroup:
+            cgroup.join(process.cgroup)
         _stdio(process, descriptors)
         if process.tty:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)

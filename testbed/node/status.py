@@ -18,7 +18,7 @@ Object = dict[str, Any]
 class Container:
     """A container of a Pod: its spec, the process of its latest start, and why it waits if it does.
 
-    `last_words`: the termination messages, by process.
+    By process: `last_words`, the termination messages; `reasons`, where the exit code does not tell it.
     """
 
     spec: Object
@@ -32,6 +32,7 @@ class Container:
     restart_at: float | None = None
     initial: bool = False
     last_words: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def sidecar(self) -> bool:
@@ -71,6 +72,8 @@ class Container:
         made = _terminated(process)
         if message := self.last_words.get(process.id):
             made["terminated"]["message"] = message
+        if reason := self.reasons.get(process.id):
+            made["terminated"]["reason"] = reason
         return made
 
     def status(self) -> Object:

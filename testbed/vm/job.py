@@ -17,6 +17,7 @@ START = """\
 b=/run/vm/busybox; job=/run/vm/job
 {mounts}
 $b ip link set lo up
+$b mount -t cgroup2 none /sys/fs/cgroup && echo "+cpu +memory +pids" > /sys/fs/cgroup/cgroup.subtree_control
 $b mkfifo /run/vm/out /run/vm/err
 # The command writes into pipes and not into the shared files, so that it can neither truncate nor seek in
 # them.
