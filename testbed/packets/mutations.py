@@ -9,7 +9,7 @@ import fnmatch
 import http.client
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from testbed.lab.machine import Machine
 from testbed.model.cases import Case, live_version
 from testbed.model.families import version_of
 from testbed.packets.live import Live
-from testbed.packets.matrix import HURRY_SECONDS, Stage
+from testbed.packets.matrix import ANSWER_SECONDS, HURRY_SECONDS, Stage
 from testbed.packets.mutants import Mutant
 from testbed.packets.noticing import notices
 from testbed.packets.patience import until
@@ -40,13 +40,17 @@ Given = Mapping[int, str]
 
 @dataclass(frozen=True)
 class Hunt:
-    """The cases that are to catch faults of agents in `mode`; `live`: names of live ones."""
+    """The cases that are to catch faults of agents in `mode`; `live`: names of live ones.
+
+    `slow`: those that take their time without a fault, too, as the agents that have none show.
+    """
 
     cluster: Cluster
     stage: Stage
     mode: str
     cases: Sequence[Case]
     live: Sequence[str] = ()
+    slow: set[Case] = field(default_factory=set)
 
     def mutants(self, pattern: str = "*") -> Generator[Mutant, None, None]:
         """Each fault whose name matches `pattern`, and who caught it.
@@ -93,23 +97,32 @@ class Hunt:
     def _failed(self, given: Given, found: Mapping[str, Verdict]) -> Generator[Verdict, None, None]:
         """First what the faults were made for, then everything: as long as some is not in `found`."""
         first = [case for case in self.cases if notices(given[case.version], case.name)]
-        yield from self._at_rest(first)
+        right = NO_FAULT in given.values()
+        yield from self._at_rest(first, right)
         episode = any(notices(given[live_version(name)], name) for name in self.live)
         if episode:
             yield from self._in_motion(given)
         for part in in_parts([case for case in self.cases if case not in first]):
-            yield from self._at_rest([case for case in part if given[case.version] not in found])
+            yield from self._at_rest([case for case in part if given[case.version] not in found], right)
         if not episode:
             yield from self._in_motion(given)
 
-    def _at_rest(self, cases: Sequence[Case]) -> Iterator[Verdict]:
-        """Who fails must fail twice: a fault is there each time, a moment's delay is not."""
-        for case, verdict in zip(cases, self._asked(cases), strict=True):
-            if verdict.verdict != PASSED and next(self._asked([case])).verdict != PASSED:
-                yield verdict
+    def _at_rest(self, cases: Sequence[Case], right: bool) -> Iterator[Verdict]:
+        """Who fails must fail twice: a fault is there each time, a moment's delay is not.
 
-    def _asked(self, cases: Sequence[Case]) -> Iterator[Verdict]:
-        return self.stage.verdicts(self.mode, cases, seconds=HURRY_SECONDS)
+        `right`: the agents have no fault, and what passes in the end is slow.
+        """
+        for case, verdict in zip(cases, self._asked(cases, HURRY_SECONDS), strict=True):
+            if verdict.verdict == PASSED:
+                continue
+            seconds = ANSWER_SECONDS if right or case in self.slow else HURRY_SECONDS
+            if next(self._asked([case], seconds)).verdict != PASSED:
+                yield verdict
+            elif right:
+                self.slow.add(case)
+
+    def _asked(self, cases: Sequence[Case], seconds: float) -> Iterator[Verdict]:
+        return self.stage.verdicts(self.mode, cases, seconds=seconds)
 
     def _in_motion(self, given: Given) -> Iterator[Verdict]:
         if self.live:
