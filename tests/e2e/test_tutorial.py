@@ -167,7 +167,7 @@ def test_every_line_prints_what_the_tutorial_says(reader: Reader, mode: str) -> 
     walk(reader, mode)
 
 
-@pytest.mark.feature("A17", "A24")
+@pytest.mark.feature("A17", "A24", "D9")
 @pytest.mark.needs("ip_vs")
 def test_every_line_prints_what_the_tutorial_says_in_ipvs_mode(reader: Reader) -> None:
     walk(reader, "ipvs")
