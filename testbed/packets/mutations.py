@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import http.client
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from testbed.packets.mutants import Mutant
 from testbed.packets.noticing import notices
 from testbed.packets.patience import until
 from testbed.packets.verdict import PASSED, Verdict
+from testbed.packets.ways import MTU_SECONDS
 from testbed.proxy import faults
 
 SYNC_SECONDS = 30.0
@@ -115,6 +117,8 @@ class Hunt:
         for case, verdict in zip(cases, self._asked(cases, HURRY_SECONDS), strict=True):
             if verdict.verdict == PASSED:
                 continue
+            if case.size:  # it may have been told of a narrow way a moment ago
+                time.sleep(MTU_SECONDS + 0.1)
             seconds = ANSWER_SECONDS if right or case in self.slow else HURRY_SECONDS
             if next(self._asked([case], seconds)).verdict != PASSED:
                 yield verdict

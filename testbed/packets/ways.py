@@ -18,6 +18,8 @@ from testbed.packets import scene
 from testbed.packets.matrix import BRIDGE, Place
 
 UNLIMITED = ("net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0", "net.ipv6.icmp.ratelimit=0")
+MTU_SECONDS = 1
+"""How long a sender remembers that the way to an address is narrow; meanwhile nobody tells it again."""
 NO_REDIRECTS = tuple(
     f"net.{kind}.conf.{link}.accept_redirects=0" for kind in ("ipv4", "ipv6") for link in ("all", INTERFACE)
 )
@@ -35,7 +37,7 @@ def prepare(cluster: Cluster, world: World, places: Mapping[str, Place]) -> None
     for place in places.values():
         with inside(place.netns):
             for kind in ("ipv4", "ipv6"):
-                sysctl.put(f"net.{kind}.route.mtu_expires", 1)
+                sysctl.put(f"net.{kind}.route.mtu_expires", MTU_SECONDS)
     client, nodes = cluster.machine(CLIENT), {node.name: node for node in cluster.spec.nodes}
     ways = [(network, FIRST) for network in (*cluster.spec.service_cidrs, *LOAD_BALANCERS.values())]
     ways += [(network, node) for node, networks in WAYS.items() for network in networks.values()]
