@@ -90,6 +90,7 @@ def probe(client, targets, count):
     return json.loads(told)
 
 
+@pytest.mark.feature("D2")
 def test_every_node_is_ready_on_its_own_kernel(nodes):
     assert len(nodes) >= 2
     assert all(one.kernel for one in nodes.values())
