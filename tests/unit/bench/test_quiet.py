@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from testbed.bench.quiet import SHARE, settle
+from testbed.bench.quiet import AT_REST, SHARE, SPAN, at_rest, settle
 from testbed.bench.usage import usage
 
 BURN = "import sys, time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\n"
@@ -46,3 +46,17 @@ def test_who_is_busy_never_settles_and_who_is_idle_does(tree):
     busy, idle = tree("busy"), tree("idle")
     assert settle(lambda: usage([busy]).cpu, deadline=0) > SHARE
     assert settle(lambda: usage([idle]).cpu, deadline=30) <= SHARE
+
+
+@pytest.mark.parametrize(
+    ("shares", "rest"),
+    [
+        ([0.3] * 2 * SPAN, True),
+        ([0.2, 0.4] * SPAN, True),
+        ([0.3] * (2 * SPAN - 1), False),
+        ([0.5] * SPAN + [0.3] * SPAN, False),
+        ([AT_REST + 0.1] * 2 * SPAN, False),
+    ],
+)
+def test_who_uses_little_and_no_less_than_before_is_at_rest(shares, rest):
+    assert at_rest(shares) is rest
