@@ -22,7 +22,6 @@ from testbed.bench.columns import DIRECT
 from testbed.bench.measures import (
     FIRST_PACKET,
     RULES_LOAD,
-    RULES_LOAD_KERNEL,
     RULES_MEMORY,
     Measure,
     count_of,
@@ -35,7 +34,7 @@ from testbed.vm import qemu
 
 MODES = ("iptables-legacy", "iptables-nft", "ipvs", "nftables")
 SIZES = (1, 1000, 10_000)
-KNOWN = tuple(m.name for m in (FIRST_PACKET, RULES_LOAD, RULES_LOAD_KERNEL, RULES_MEMORY))
+KNOWN = tuple(m.name for m in (FIRST_PACKET, RULES_LOAD, RULES_MEMORY))
 SURE = (FIRST_PACKET.name, RULES_MEMORY.name)
 """What there is at every size; few rules are loaded in less than the kernel's account resolves."""
 ROUNDS, SAMPLES = 30, 5
@@ -154,7 +153,7 @@ def _weights(load: dict[str, float] | None) -> list[tuple[Measure, float]]:
         return []
     found = [(RULES_MEMORY, load["bytes"] / 2**20)]
     if load["all"] >= RESOLVED:
-        found += [(RULES_LOAD, load["all"] / 1e3), (RULES_LOAD_KERNEL, load["kernel"] / 1e3)]
+        found.append((RULES_LOAD, load["all"] / 1e3))
     return found
 
 

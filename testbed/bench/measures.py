@@ -184,12 +184,6 @@ RULES_LOAD = Measure(
     "that loads and the kernel together, by the kernel's account of ticks (getrusage). Waiting is not in it.",
     no_direct=True,
 )
-RULES_LOAD_KERNEL = Measure(
-    "rules-load-kernel",
-    "Loading the whole table, in the kernel",
-    "The kernel's part of that; the rest is the loading program.",
-    no_direct=True,
-)
 RULES_MEMORY = Measure(
     "rules-memory",
     "Kernel memory of the rules",
@@ -223,7 +217,6 @@ MEASURES = {
         HELD,
         HELD_MEMORY,
         RULES_LOAD,
-        RULES_LOAD_KERNEL,
         RULES_MEMORY,
     )
 }
