@@ -32,12 +32,7 @@ from testbed.model.oracle import Fate, Flow, Outcome, Sender, World
 from testbed.model.rows import ERROR_RATE
 from testbed.packets.capture import Sniffer, mark_filter, port_filter
 from testbed.packets.exchange import Asked, Exchange, alone, spread
-from testbed.packets.observation import (
-    faults,
-    in_words,
-    observe,
-    only_port_changed,
-)
+from testbed.packets.observation import faults, in_words, observe, only_port_changed
 from testbed.packets.patience import until
 from testbed.packets.probe import Question, ask_from, questions
 from testbed.packets.sorting import NOTHING, Leaks, Sorted, about, batched
@@ -211,18 +206,14 @@ class Stage:
         drawn before, towards the same backend, gets another: one in tens of thousands does. Who changes ports
         by a rule changes the second, too.
         """
-        moved = [
-            number
-            for number, one in enumerate(found)
-            if one.wrong and only_port_changed(one.wrong, one.seen, one.question)
-        ]
+        moved = [n for n, one in enumerate(found) if only_port_changed(one.wrong, one.seen, one.question)]
         again = []
         for number in moved:
             port, token = next(self.questions)
             question = replace(asked[number].question, source_port=port, token=token)
             again.append(replace(asked[number], question=question))
         result = list(found)
-        for number, one in zip(moved, self.answers(again) if again else (), strict=True):
+        for number, one in zip(moved, self.answers(again), strict=True):
             result[number] = one
         return result
 

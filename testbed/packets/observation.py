@@ -160,7 +160,7 @@ def _port_changed(question: Question, port: int) -> str:
 
 def only_port_changed(wrong: Sequence[str], seen: Observation, question: Question) -> bool:
     """Whether nothing else is wrong but the source port."""
-    return wrong == [_port_changed(question, arrival.source_port) for arrival in seen.arrivals]
+    return bool(wrong) and wrong == [_port_changed(question, one.source_port) for one in seen.arrivals]
 
 
 def in_words(outcome: Outcome, names: Mapping[str, str]) -> str:

@@ -78,7 +78,7 @@ def test_a_port_that_was_changed_is_told_from_other_faults() -> None:
     ):
         seen = observe(QUESTION, ANSWER, (REPLY,), {"near": (replace(ARRIVING, **changed),)})
         wrong = faults(DUE, seen, FLOW, QUESTION, True)
-        assert (bool(wrong) and only_port_changed(wrong, seen, QUESTION)) is alone
+        assert only_port_changed(wrong, seen, QUESTION) is alone
 
 
 def test_two_backends_at_once() -> None:
