@@ -17,12 +17,14 @@ from testbed.packets.probe import Question
 class Exchange:
     """A question, what was seen of it, and what is wrong with that, in words.
 
-    `packets`: if something is, what was captured of it, by place.
+    `contested`: another flow of the time had its source port: what was seen may be that one's.
+    `packets`: if something is wrong, what was captured of it, by place.
     """
 
     question: Question
     seen: Observation
     wrong: list[str]
+    contested: bool = False
     packets: Mapping[str, list[bytes]] = field(default_factory=dict)
 
 

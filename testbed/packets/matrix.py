@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -173,6 +174,7 @@ class Stage:
             {q.question.source_port, *(a.source_port for a in s.arrivals)}
             for q, s in zip(asked, seen, strict=True)
         ]
+        claims = Counter(port for own in used for port in own)
         leaks = Leaks({name: sniffer.read(outgoing=True) for name, sniffer in self._leaks.items()}, used)
         for one, observed, own in zip(asked, seen, used, strict=True):
             wrong = faults(one.expected, observed, one.flow, one.question, not one.flow.sender.host)
@@ -182,7 +184,7 @@ class Stage:
                 passed |= {n: s.read_both()[1] for n, s in self.sniffers.items() if n not in passed}
             kept = passed if wrong and self.keep else {}
             packets = {name: about(every, port, token) for name, every in kept.items()}
-            yield Exchange(one.question, observed, wrong, packets)
+            yield Exchange(one.question, observed, wrong, claims[port] > 1, packets)
 
     def verdicts(
         self, mode: str, cases: Sequence[Case], *, seconds: float = ANSWER_SECONDS
@@ -200,13 +202,13 @@ class Stage:
             yield self._judged(mode, case, expected, reason, exchanges)
 
     def _once_more(self, asked: Sequence[Asked], found: Sequence[Exchange]) -> list[Exchange]:
-        """Probes of which only the source port was changed are sent once more, from other ports.
+        """Probes that met a port which the kernel drew for another are sent once more, from other ports.
 
         Where the kernel masquerades it draws ports at random (--random-fully). A probe that comes from a port
-        drawn before, towards the same backend, gets another: one in tens of thousands does. Who changes ports
-        by a rule changes the second, too.
+        drawn before, towards the same backend, gets another: one in tens of thousands does. And packets of a
+        flow that was given a probe's port look like the probe's. Who does wrong does so the second time, too.
         """
-        moved = [n for n, one in enumerate(found) if only_port_changed(one.wrong, one.seen, one.question)]
+        moved = [n for n, one in enumerate(found) if one.wrong and _met_another(one)]
         again = []
         for number in moved:
             port, token = next(self.questions)
@@ -250,6 +252,11 @@ class Stage:
 
         until(settled, seconds)
         return [case.name for case in waiting]
+
+
+def _met_another(one: Exchange) -> bool:
+    """Whether all that is wrong may be another flow's doing."""
+    return one.contested or only_port_changed(one.wrong, one.seen, one.question)
 
 
 def _settling(version: int) -> Iterator[Case]:
