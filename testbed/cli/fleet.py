@@ -44,10 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_parts(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """What the roles call; no part of the list that --help prints."""
+    """What roles and measurements call; no part of the list that --help prints."""
     probe = actions.add_parser("probe")
     probe.add_argument("--target", action="append", required=True, metavar="NAME=IP:PORT")
     probe.add_argument("--count", type=int, default=20, metavar="N", help="samples of each")
+    actions.add_parser("calls")
     bundle = actions.add_parser("bundle")
     bundle.add_argument("--python", required=True, metavar="3.N", help="the nodes' Python")
     credentials = actions.add_parser("credentials")
@@ -175,6 +176,14 @@ def _probe(args: argparse.Namespace) -> int:
     return 0
 
 
+def _calls(_: argparse.Namespace) -> int:
+    """In a Pod: do what is asked for on stdin, see `testbed.lab.distant`."""
+    from testbed.lab.distant import take_calls
+
+    take_calls()
+    return 0
+
+
 def _credentials(args: argparse.Namespace) -> int:
     from testbed.lab import fleet_credentials
     from testbed.model.families import network
@@ -195,6 +204,7 @@ ACTIONS = {
     "status": _status,
     "kubeconfig": _kubeconfig,
     "probe": _probe,
+    "calls": _calls,
     "bundle": _bundle,
     "credentials": _credentials,
 }
