@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 from service_scene import OPTIONS, service, shell, snapshot
 
 from testbed.kernel import addresses, ipset
-from testbed.kernel.ipvs import Ipvs, Table, VirtualServer
+from testbed.kernel.ipvs import Front, Ipvs, Table, VirtualServer
+from testbed.kernel.namespaces import unshare
 from testbed.kernel.netns import Worker, scratch
 from testbed.model.service import Protocol
+from testbed.proxy.modes import ipvs as ipvs_mode
 from testbed.proxy.modes import mode_class
 from testbed.proxy.modes.chains import remove_rules
 
@@ -136,3 +140,48 @@ def test_nothing_is_missed_where_another_namespace_has_servers_too(node: Worker)
         assert node.call(step, want) == want
         assert node.call(step, {}) == {}
         assert other.call(step, want) == want
+
+
+def many(count: int) -> None:
+    """So many virtual servers, as a sync leaves them."""
+    ips = [f"10.96.{number // 250}.{1 + number % 250}" for number in range(count)]
+    ipvs_mode.make_device()
+    Ipvs().change({}, {("TCP", ip, 80): VirtualServer("rr") for ip in ips})
+    addresses.change(ipvs_mode.DEVICE, add=ips, remove=())
+
+
+def clean_up_with_a_pause(pause: int) -> int:
+    """Clean up, and wait in the midst of the first listing until something comes through `pause`.
+
+    How many servers that listing found.
+    """
+    whole, found = Ipvs._fronts, list[int]()
+
+    def paused(self: Ipvs) -> Iterator[tuple[Front, str, int]]:
+        listing = whole(self)
+        yield next(listing)
+        with socket.socket(fileno=pause) as channel:
+            channel.recv(1)
+        Ipvs._fronts = whole  # type: ignore[method-assign]
+        rest = list(listing)
+        found.append(1 + len(rest))
+        yield from rest
+
+    Ipvs._fronts = paused  # type: ignore[method-assign]
+    mode_class("ipvs").cleanup()
+    return found[0]
+
+
+def test_nodes_of_one_kernel_clean_up_at_the_same_time() -> None:
+    """What one node is listing moves up when another removes its own, and nothing may be passed over."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Worker() as one, Worker() as other:
+        for node in (one, other):
+            node.call(unshare, ("net",))
+            node.call(many, 250)
+        slow = one.start(clean_up_with_a_pause, theirs.fileno())
+        time.sleep(1.0)
+        other.call(mode_class("ipvs").cleanup)
+        ours.send(b"1")
+        assert slow.result(60) < 250, "this kernel's listing passes nothing over: the test shows nothing"
+        assert [node.call(eye) for node in (one, other)] == [{}, {}]

@@ -207,12 +207,16 @@ class IpvsMode(Mode[IpvsState]):
 
     @classmethod
     def cleanup(cls) -> None:
+        """Servers are looked for until none is found: a list of several pages skips some when other
+        namespaces remove theirs meanwhile; its place is counted among everybody's (ip_vs_genl_dump_services).
+        """
         sets = ipset.read("KUBE-")
         if TABLE.exists():
             ipvs = Ipvs()
             for family in VERSIONS:
                 ips = frozenset(addresses.on_interface(DEVICE, family))
-                ipvs.change(own_servers(ipvs.read(), ips, sets, {}, family), {})
+                while found := own_servers(ipvs.read(), ips, sets, {}, family):
+                    ipvs.change(found, {})
         if addresses.index_of(DEVICE):
             with IPRoute() as ip:
                 ip.link("del", index=addresses.index_of(DEVICE))
