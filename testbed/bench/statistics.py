@@ -7,13 +7,17 @@ import random
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import accumulate
+from operator import mul
 
 SEED = 20260101
 """Fixed, so that the same samples always give the same interval."""
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+STEP = 32
+"""Samples between two places at which a resample's weight is known without adding up."""
 FEWEST = 10
 """Values that a series needs for its course to be judged."""
 
@@ -97,17 +101,48 @@ def resample(
         raise ValueError(f"{len(samples)} samples with {len(blocks)} block numbers")
     if not samples:
         raise ValueError("no samples to draw from")
-    ordered = sorted(zip(samples, blocks, strict=True))
-    names = sorted(set(blocks))
-    source = random.Random(seed)
+    return _resampled(tuple(samples), tuple(blocks), draws, seed)
+
+
+@lru_cache(maxsize=512)
+def _resampled(samples: tuple[float, ...], blocks: tuple[int, ...], draws: int, seed: int) -> Resampled:
+    place = {name: number for number, name in enumerate(sorted(set(blocks)))}
+    ordered = [(value, place[block]) for value, block in sorted(zip(samples, blocks, strict=True))]
+    counts = [0] * len(place)
+    before = []  # of the first sample and each STEP later: how many of each block are smaller
+    for rank, (_, block) in enumerate(ordered):
+        if rank % STEP == 0:
+            before.append(tuple(counts))
+        counts[block] += 1
     medians = []
-    for _ in range(draws):
-        weights = dict.fromkeys(names, 0)
-        for name in source.choices(names, k=len(names)):
-            weights[name] += 1
-        running = list(accumulate(weights[block] for _, block in ordered))
-        medians.append(ordered[bisect_left(running, (running[-1] + 1) // 2)][0])
+    for weights in _drawn(len(place), draws, seed):
+        weighed = partial(_weighed, weights)
+        half = (weighed(counts) + 1) // 2
+        step = bisect_left(before, half, key=weighed) - 1
+        rank, seen = step * STEP - 1, weighed(before[step])
+        while seen < half:
+            rank += 1
+            seen += weights[ordered[rank][1]]
+        medians.append(ordered[rank][0])
     return Resampled(median(samples), tuple(medians))
+
+
+def _weighed(weights: Sequence[int], counts: Sequence[int]) -> int:
+    """Of so many samples of each block, how many are in the resample."""
+    return sum(map(mul, weights, counts))
+
+
+@lru_cache(maxsize=8)
+def _drawn(count: int, draws: int, seed: int) -> tuple[tuple[int, ...], ...]:
+    """How often each of `count` blocks is in each draw."""
+    source = random.Random(seed)
+    found = []
+    for _ in range(draws):
+        weights = [0] * count
+        for number in source.choices(range(count), k=count):
+            weights[number] += 1
+        found.append(tuple(weights))
+    return tuple(found)
 
 
 def interval(of: Resampled) -> Interval:
