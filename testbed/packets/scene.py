@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from testbed.model.offers import (
     SCTP,
     SERVERS,
     TARGET_PORT,
+    Offer,
     external_address,
     labels_of,
     manifest,
@@ -66,42 +67,49 @@ def deployments(sctp: bool) -> Iterator[dict[str, Any]]:
         }
 
 
-def services(sctp: bool) -> Iterator[dict[str, Any]]:
+def services(sctp: bool, names: Iterable[str] = OFFERS) -> Iterator[dict[str, Any]]:
     """Each over TCP and UDP; `sctp`: whether the kernel has that, too."""
-    for name in OFFERS:
+    for name in names:
         yield manifest(name, NAMESPACE, sctp)
 
 
-def build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object] = lambda: None) -> World:
+def build(
+    kubeconfig: Path,
+    spec: ClusterSpec,
+    meanwhile: Callable[[], object] = lambda: None,
+    names: Collection[str] = OFFERS,
+) -> World:
     """Make the scene and wait until it is there. Raises TestbedError when it does not come to be.
 
-    `meanwhile` is called when all is asked for and the cluster has its hands full.
+    `meanwhile` is called when all is asked for and the cluster has its hands full. `names`: the Services.
     """
-    return asyncio.run(_build(kubeconfig, spec, meanwhile))
+    return asyncio.run(_build(kubeconfig, spec, meanwhile, names))
 
 
-async def _build(kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object]) -> World:
+async def _build(
+    kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object], names: Collection[str]
+) -> World:
     async with Client.from_kubeconfig(kubeconfig) as client:
-        sctp = features.has("sctp")
+        sctp, offers = features.has("sctp"), {name: OFFERS[name] for name in names}
         for deployment in deployments(sctp):
             await client.create(DEPLOYMENTS, deployment)
-        await asyncio.gather(*(client.create(SERVICES, service) for service in services(sctp)))
+        await asyncio.gather(*(client.create(SERVICES, service) for service in services(sctp, names)))
         meanwhile()
         deadline = time.monotonic() + patience(READY_SECONDS)
-        while missing := _missing(world := await _world(client, spec)):
+        while missing := _missing(world := await _world(client, spec), offers):
             if time.monotonic() > deadline:
                 raise TestbedError(
                     f"the scene is not complete after {patience(READY_SECONDS):g} s: {missing}; "
                     "the logs of kubelet and controller manager tell why"
                 )
             await asyncio.sleep(patience(POLL))
-        for name in (name for name, offer in OFFERS.items() if offer.proxied):
+        for name in (name for name, offer in offers.items() if offer.proxied):
             ips = [str(external_address(name, FIRST, version)) for version in spec.families]
             status = {"status": {"loadBalancer": {"ingress": [{"ip": ip, "ipMode": "Proxy"} for ip in ips]}}}
             await client.patch(SERVICES, name, NAMESPACE, status, subresource="status")
         for place, version in enumerate(spec.families):
             addresses = {name: pod_of(world, name)["status"]["podIPs"][place]["ip"] for name in SERVERS}
-            for name in (name for name, offer in OFFERS.items() if offer.written):
+            for name in (name for name, offer in offers.items() if offer.written):
                 piece = written_slice(name, NAMESPACE, addresses, family(version))
                 await client.create(ENDPOINT_SLICES, piece)
         return await _world(client, spec)
@@ -155,12 +163,12 @@ async def _world(client: Client, spec: ClusterSpec) -> World:
     return World(spec, services, slices, pods, dict.fromkeys(ends, PATH_MTU))
 
 
-def _missing(world: World) -> str:
+def _missing(world: World, offers: Mapping[str, Offer] = OFFERS) -> str:
     """What is not yet there, in words; "" when all is."""
     for name in SERVERS:
         if not any(_is_backend(pod, name) for pod in world.pods):
             return f"Pod {name} is not {'ready' if name in HOMES else 'running'}"
-    for name, offer in OFFERS.items():
+    for name, offer in offers.items():
         due = len(ready_of(name)) * len({*offer.versions} & {*world.spec.families})
         ready = sum(
             endpoint.get("conditions", {}).get("ready") is True for endpoint in _endpoints(world, name)

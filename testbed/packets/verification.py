@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from testbed.lab.bringup import bring_up
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.lab.spec import resolve
-from testbed.model.offers import LIVE, SCTP, ZONES
+from testbed.model.offers import LIVE, OFFERS, SCTP, ZONES
 from testbed.model.oracle import ZONE
 from testbed.packets import leftovers, scene, ways
 from testbed.packets.columns import Column, of_protocol, own_variant, without
@@ -48,13 +48,21 @@ class Plan:
     faults: str = "*"
     failures: Path | None = None
 
+    @property
+    def services(self) -> Collection[str]:
+        """Those that its cases are about; all where the scene will change."""
+        if any(column.live for column in self.columns):
+            return OFFERS
+        asked = {case.service for column in self.columns for case in column.cases}
+        return [name for name in OFFERS if name in asked]
+
 
 def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
     """Verdicts as they come. The cluster is gone when the iterator ends or is closed, whatever happened.
 
     Raises UsageError or TestbedError when the cluster or the scene does not come up.
     """
-    with _staged(plan, progress) as (cluster, stage):
+    with _staged(plan, progress, plan.services) as (cluster, stage):
         if plan.failures:
             evidence = Evidence(plan.failures, cluster)
 
@@ -84,7 +92,9 @@ def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
 
 
 @contextmanager
-def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
+def _staged(
+    plan: Plan, progress: Progress, services: Collection[str] = OFFERS
+) -> Iterator[tuple[Cluster, Stage]]:
     """A cluster with the scene on it, in the first of the modes."""
     wishes = {
         "name": plan.name,
@@ -96,7 +106,7 @@ def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Cluster, Stage]]:
     cluster = bring_up(resolve(wishes, tuple(column.mode for column in plan.columns)), progress=progress)
     try:
         progress("Pods and Services")
-        world = scene.build(cluster.kubeconfig, cluster.spec, _prepare_reading)
+        world = scene.build(cluster.kubeconfig, cluster.spec, _prepare_reading, services)
         places = ways.places(cluster, world)
         ways.prepare(cluster, world, places)
         with Stage(world, places) as stage:

@@ -51,6 +51,17 @@ def test_a_complete_scene() -> None:
     assert scene.pod_of(world(), "far")["spec"]["nodeName"] == HOMES["far"]
 
 
+def test_a_scene_of_some_services_is_complete_with_them() -> None:
+    whole = world()
+    some = [one for one in whole.services if one["metadata"]["name"] == "near"]
+    assert [one["metadata"]["name"] for one in scene.services(sctp=True, names=["near"])] == ["near"]
+    part = World(SPEC, tuple(some), whole.slices, whole.pods)
+    assert scene._missing(part, {"near": OFFERS["near"]}) == ""
+    assert scene._missing(World(SPEC, (), (), whole.pods), {"near": OFFERS["near"]}).startswith(
+        "Service near"
+    )
+
+
 def test_what_is_missing_is_named() -> None:
     whole = world()
     unready: Any = deepcopy(whole.pods)
