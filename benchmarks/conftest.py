@@ -15,14 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from testbed.bench import counted
 from testbed.bench.collect import TAKINGS
 from testbed.bench.columns import DEFAULT, DIRECT
 from testbed.bench.compare import differing
-from testbed.bench.gather import Cut, gather, joined, on_sigterm
+from testbed.bench.gather import Counting, Cut, joined, on_sigterm, take
 from testbed.bench.measures import MEASURES
 from testbed.bench.parts import AUTO, CLOCK_HELP, CLOCKS, parts
-from testbed.bench.plan import OTHER_NODE, PROFILES, Plan, parse_endpoints, parse_paths, parse_sizes
+from testbed.bench.plan import OTHER_NODE, PROFILES, parse_endpoints, parse_paths, parse_sizes
 from testbed.bench.record import Run, extra_info, load_results
 from testbed.bench.replay import CLOCK
 from testbed.bench.saving import save
@@ -135,7 +134,7 @@ def pytest_generate_tests(metafunc):
             for endpoints in option.endpoints
             for path in option.paths
             for mode in (DIRECT, *(column.name for column in part.columns))
-            if _measured(name, environment, part, services, endpoints, path, mode, option.profile)
+            if _measured(name, environment, part, services, endpoints, path, mode)
         ]
         metafunc.parametrize(AXES, cells, ids=map(_id, cells))
 
@@ -148,7 +147,7 @@ def _id(cell):
     return "-".join([measure, environment, str(services), *more, mode])
 
 
-def _measured(name, environment, part, services, endpoints, path, mode, profile):
+def _measured(name, environment, part, services, endpoints, path, mode):
     """Whether a run takes this at all: figures of an agent have no direct, and some no other path."""
     if mode == DIRECT and MEASURES[name].no_direct:
         return False
@@ -157,7 +156,7 @@ def _measured(name, environment, part, services, endpoints, path, mode, profile)
     taking = next((one for one in TAKINGS if name in one.names()), None)
     if taking is None:
         return path == OTHER_NODE
-    if not taking.at(services, part.sizes, profile, environment):
+    if not taking.at(services, part.sizes, part.profile):
         return False
     return taking.paths or path == OTHER_NODE
 
@@ -238,25 +237,15 @@ def replay(request, run, benchmark, measure, environment, services, endpoints, p
 def _collected(request, environment):
     """The run of an environment: taken now if it was not, with all that this session's tests ask for."""
     if environment not in RUNS:
-        asked = [_parameters(item) for item in request.session.items]
-        asked = [params for params in asked if params.get("environment") == environment]
-        chosen = request.config.stash[CHOSEN][environment].columns
-        before = request.config.stash[BEFORE].get(environment)
-        plan = Plan(
-            tuple(one for one in chosen if any(params["mode"] == one.name for params in asked)) or chosen,
-            tuple(sorted({params["services"] for params in asked})),
-            tuple(name for name in MEASURES if any(params["measure"] == name for params in asked)),
-            PROFILES[request.config.option.profile],
-            tuple(sorted({params["endpoints"] for params in asked})),
-            tuple(path for path in request.config.option.paths if any(p["path"] == path for p in asked)),
-            done=tuple({(cell.services, cell.endpoints) for cell in before.cells}) if before else (),
-        )
-        capture = request.config.pluginmanager.getplugin("capturemanager")
+        config = request.config
+        before = config.stash[BEFORE].get(environment)
+        capture = config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             print(file=sys.stderr)
             try:
-                RUNS[environment] = _gather(environment, plan, before, request.config)
-                _refuse_other_environments(request.config, RUNS[environment])
+                plan = _plan(request.session, environment)
+                RUNS[environment] = take(environment, plan, before, config.stash[RESULTS])
+                _refuse_other_environments(config, RUNS[environment])
             except Cut as cut:
                 if cut.run and cut.run.cells:
                     RUNS[environment] = joined(before, cut.run)
@@ -266,25 +255,29 @@ def _collected(request, environment):
     return RUNS[environment]
 
 
-def _gather(environment, plan, before, config):
-    """The run, with what there was `before`: a counted one is whole or was not there at all."""
-    if environment != INSTRUCTIONS:
-        if before:
-            _refuse_another_plan(before, plan)
-        return joined(before, gather(environment, plan, config.stash[RESULTS]))
-    modes = tuple(column.name for column in plan.columns)
-    asked = {"modes": list(modes), "sizes": list(plan.sizes)}
-    if before and before.plan == asked:
-        return before
-    return counted.collect(modes, plan.sizes, lambda said: print(f"bench: {said}", file=sys.stderr))
+def _plan(session, environment):
+    """All that the session's tests ask for in an environment; None when that is nothing."""
+    asked = [_parameters(item) for item in session.items]
+    asked = [params for params in asked if params.get("environment") == environment]
+    if not asked:
+        return None
+    before = session.config.stash[BEFORE].get(environment)
+    done = {(cell.services, cell.endpoints) for cell in before.cells} if before else ()
+    return session.config.stash[CHOSEN][environment].plan(asked, done)
 
 
-def _refuse_another_plan(before, plan):
-    names = [column["name"] for column in before.plan["columns"]]
-    if names != [column.name for column in plan.columns] or list(before.plan["measures"]) != [*plan.measures]:
-        raise UsageError(
-            "--resume: other columns or measures than before; give the same, or another --results"
-        )
+@pytest.fixture(scope="module")
+def counted_meanwhile(request):
+    """Instructions, where they are to be counted, while something else runs that no load changes either."""
+    plan, config = _plan(request.session, INSTRUCTIONS), request.config
+    if plan is None or INSTRUCTIONS in {*RUNS, *config.stash[BEFORE]}:
+        yield
+        return
+    with Counting(plan) as counting:
+        yield
+        if run := counting.result():
+            RUNS[INSTRUCTIONS] = run
+            _refuse_other_environments(config, run)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -313,7 +306,8 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 def pytest_sessionfinish(session):
     """Leave what was measured, of a run that was interrupted too."""
     if RUNS:
-        session.config.stash[SUMMARY] = save(session.config.stash[RESULTS], list(RUNS.values()))
+        runs = [RUNS[name] for name in session.config.stash[CHOSEN] if name in RUNS]
+        session.config.stash[SUMMARY] = save(session.config.stash[RESULTS], runs)
 
 
 @pytest.hookimpl(trylast=True)

@@ -16,7 +16,7 @@ MINUTES = 15
 
 
 @pytest.fixture(scope="module")
-def verified(request):
+def verified(request, counted_meanwhile):
     """What `testbed verify -o json` says of all modes that were selected; it moves into a VM what must."""
     modes = [
         item.callspec.params["proxy_mode"] for item in request.session.items if item.path == request.path

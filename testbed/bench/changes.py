@@ -86,6 +86,6 @@ CHANGE = Taking(
     rounds=lambda profile: 2,
     cost=lambda profile: 0.2 * profile.changes,
     paths=False,
-    quick_in_vm=True,
+    quick_translated=True,
 )
 RESTART = Taking((SYNC_FULL,), restart, lambda profile: profile.starts, lambda profile: 2.0, paths=False)

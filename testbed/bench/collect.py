@@ -59,8 +59,6 @@ class Collector:
 
     def __post_init__(self) -> None:
         self.profile = self.plan.profile
-        if environments.here() == "vm":
-            self.profile = self.profile.translated()
         self.takings = [taking for taking in TAKINGS if taking.names() & set(self.plan.measures)]
         self.progress = Progress(f"bench ({environments.here()})", self._work())
 
@@ -75,8 +73,7 @@ class Collector:
         return (sum(each) + grown) * len(self.plan.endpoints)
 
     def takings_at(self, size: int) -> list[Taking]:
-        sizes, profile, here = self.plan.sizes, self.profile.name, environments.here()
-        return [taking for taking in self.takings if taking.at(size, sizes, profile, here)]
+        return [taking for taking in self.takings if taking.at(size, self.plan.sizes, self.profile)]
 
     def run(self) -> Run:
         """Everything so far."""
@@ -138,7 +135,10 @@ class Collector:
             costs = stage.places[DIRECT, OTHER_NODE].call(prober.overhead, 200)
             self.overhead = {what: median(values) for what, values in costs.items()}
         seats = self._seats(stage, point)
+        stirred = False
         for taking in self.takings_at(point.services):
+            if stirred:
+                settle(stage.site.busy, SETTLE)
             titles = ", ".join(measure.title for measure in taking.measures[:1])
             self.progress.step(f"{size}: {titles}")
             after = partial(
@@ -147,8 +147,7 @@ class Collector:
             self.cells += sample(
                 point, taking, seats, self.profile, self.plan.seed, after, self.progress.step
             )
-            if taking in (CHANGE, RESTART):
-                settle(stage.site.busy, SETTLE)
+            stirred = taking in (CHANGE, RESTART)
 
     def _grow(self, stage: Stage, point: Point) -> None:
         before = {column.name: look(stage, column) for column in stage.columns}

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from testbed import vm
-from testbed.bench import environments
+from testbed.bench import counted, environments
 from testbed.bench.plan import Plan
-from testbed.bench.record import Run, load_run
-from testbed.errors import TestbedError
+from testbed.bench.record import Run, load_results, load_run
+from testbed.bench.units import INSTRUCTIONS
+from testbed.errors import TestbedError, UsageError
 
 MEMORY = 4096
 """MiB of the VM: thousands of Services in four modes, and the cluster that writes them."""
@@ -41,6 +42,57 @@ class Cut(TestbedError):
     def __init__(self, message: str, run: Run | None) -> None:
         super().__init__(message)
         self.run = run
+
+
+def take(environment: str, plan: Plan, before: Run | None, directory: Path) -> Run:
+    """The run, with what there was `before`: a counted one is whole or was not there at all.
+
+    Raises UsageError when `before` is of another plan, TestbedError, Cut.
+    """
+    if environment != INSTRUCTIONS:
+        if before:
+            _refuse_another_plan(before, plan)
+        return joined(before, gather(environment, plan, directory))
+    modes = tuple(column.name for column in plan.columns)
+    asked = {"modes": list(modes), "sizes": list(plan.sizes)}
+    if before and before.plan == asked:
+        return before
+    return counted.collect(modes, plan.sizes, lambda said: print(f"bench: {said}", file=sys.stderr))
+
+
+def _refuse_another_plan(before: Run, plan: Plan) -> None:
+    names = [column["name"] for column in before.plan["columns"]]
+    if names != [column.name for column in plan.columns] or list(before.plan["measures"]) != [*plan.measures]:
+        raise UsageError(
+            "--resume: other columns or measures than before; give the same, or another --results"
+        )
+
+
+class Counting:
+    """A context manager: instructions are counted in a process of its own while something else runs."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._room = tempfile.TemporaryDirectory(prefix="testbed-counting-")
+        words = [sys.executable, "-m", "testbed.cli.main", "bench", "--clock=instructions"]
+        words += [f"--modes={','.join(column.name for column in plan.columns)}"]
+        words += [f"--services={','.join(map(str, plan.sizes))}", "-o", self._room.name]
+        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def result(self) -> Run | None:
+        """The run, when it has ended; None when it failed, which it has said itself."""
+        if ended(self._process):
+            return None
+        (run,) = load_results(Path(self._room.name)).runs
+        return run
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+        self._room.cleanup()
 
 
 def gather(environment: str, plan: Plan, directory: Path) -> Run:

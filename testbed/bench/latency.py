@@ -45,5 +45,5 @@ LATENCY = Taking(
     cost=lambda profile: 0.0006 * profile.samples,
     warm_up=1,
     quick_sizes="all",
-    quick_in_vm=True,
+    quick_translated=True,
 )

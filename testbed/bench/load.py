@@ -72,6 +72,10 @@ def stream(seat: Seat, profile: Profile, source: random.Random) -> Iterator[Samp
     yield from _taken((BULK,), take, "only")
 
 
+def ready_to_echo(seat: Seat, profile: Profile) -> None:
+    seat.place.call(tools.ready_to_echo, _tools_address(seat), profile.seconds)
+
+
 def echo(seat: Seat, profile: Profile, source: random.Random) -> Iterator[Sample]:
     def take() -> Sequence[float]:
         return seat.place.call(tools.datagrams, _tools_address(seat), profile.seconds)
@@ -129,8 +133,8 @@ def _whole(profile: Profile) -> float:
     return max(1.0, profile.seconds) + 0.2
 
 
-CONNECT = Taking((NEW_CONNECTIONS,), connect, _bursts, _burst, warm_up=1, quick_in_vm=True)
-REQUEST_ = Taking((REQUESTS, LOADED, LOADED_TAIL), request, _bursts, _burst, quick_in_vm=True)
+CONNECT = Taking((NEW_CONNECTIONS,), connect, _bursts, _burst, warm_up=1, quick_translated=True)
+REQUEST_ = Taking((REQUESTS, LOADED, LOADED_TAIL), request, _bursts, _burst)
 STREAM = Taking((BULK,), stream, _bursts, _whole, paths=False)
-ECHO = Taking((UDP_RATE, UDP_LOSS), echo, _bursts, _whole, paths=False)
+ECHO = Taking((UDP_RATE, UDP_LOSS), echo, _bursts, _whole, paths=False, ready=ready_to_echo)
 HOLD = Taking((HELD, HELD_MEMORY), hold, lambda profile: 1, lambda profile: 1.0)

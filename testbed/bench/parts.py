@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from testbed import vm
 from testbed.bench import collect, counted, environments
 from testbed.bench.columns import COLUMNS, DEFAULT, Column, columns
-from testbed.bench.plan import Profile
+from testbed.bench.measures import MEASURES
+from testbed.bench.plan import PATHS, Plan, Profile
 from testbed.bench.units import INSTRUCTIONS
 
 AUTO, WALL = "auto", "wall"
@@ -21,11 +23,28 @@ CLOCK_HELP = (
 
 @dataclass(frozen=True)
 class Part:
-    """What is measured in one environment. `measures`: names of those that can be."""
+    """What is measured in one environment, and how much. `measures`: names of those that can be."""
 
     columns: tuple[Column, ...]
     sizes: tuple[int, ...]
     measures: tuple[str, ...]
+    profile: Profile
+
+    def plan(self, asked: Sequence[Mapping[str, Any]], done: Iterable[tuple[int, int]] = ()) -> Plan:
+        """That of a run with all points of the axes that are `asked` for; `done` as in `Plan`."""
+
+        def wanted(axis: str) -> set[Any]:
+            return {point[axis] for point in asked}
+
+        return Plan(
+            tuple(one for one in self.columns if one.name in wanted("mode")) or self.columns,
+            tuple(sorted(wanted("services"))),
+            tuple(name for name in MEASURES if name in wanted("measure")),
+            self.profile,
+            tuple(sorted(wanted("endpoints"))),
+            tuple(path for path in PATHS if path in wanted("path")),
+            done=tuple(done),
+        )
 
 
 def parts(
@@ -42,15 +61,15 @@ def parts(
     """
     if clock == INSTRUCTIONS:
         names = counted.parse_modes(modes) if modes else counted.MODES
-        return {INSTRUCTIONS: Part(_rows(names), sizes or counted.SIZES, counted.KNOWN)}
+        return {INSTRUCTIONS: Part(_rows(names), sizes or counted.SIZES, counted.KNOWN, profile)}
     every = columns(modes or ",".join(DEFAULT), proxies)
-    found = {
-        name: Part(tuple(here), sizes or profile.sizes_in(name), collect.KNOWN)
-        for name, here in environments.choose(every, env, environments.lacking(every)).items()
-    }
+    found = {}
+    for name, here in environments.choose(every, env, environments.lacking(every)).items():
+        much = profile.where_translated() if name == "vm" and vm.translates() else profile
+        found[name] = Part(here, sizes or much.sizes, collect.KNOWN, much)
     countable = counted.spelled(column.name for column in every)
     if clock == AUTO and env == AUTO and len(found) > 1 and countable and vm.translates():
-        found[INSTRUCTIONS] = Part(_rows(countable), sizes or profile.sizes, counted.SURE)
+        found[INSTRUCTIONS] = Part(_rows(countable), sizes or profile.sizes, counted.SURE, profile)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from testbed.bench.columns import DIRECT, Column
@@ -35,23 +35,27 @@ class Profile:
     starts: int
     endpoints: tuple[int, ...] = (1,)
     paths: tuple[str, ...] = (OTHER_NODE,)
-    vm_sizes: tuple[int, ...] = ()
-    """In a VM, where writing a thousand Services may take minutes; (): the same sizes."""
+    translated: bool = False
+    """Whether it is for a VM that translates code."""
 
-    def sizes_in(self, environment: str) -> tuple[int, ...]:
-        return (environment == "vm" and self.vm_sizes) or self.sizes
+    @property
+    def quick(self) -> bool:
+        return self.name == "quick"
 
-    def translated(self) -> Profile:
+    def where_translated(self) -> Profile:
         """The same for a VM that translates code: a fifth of the work, which takes as long.
 
-        Bursts are longer: starting a program takes a tenth of a second there.
+        Bursts are longer: starting a program takes a tenth of a second there. The quick one stays at a
+        hundred Services: writing a thousand, which all agents read, takes minutes.
         """
-        less = {"rounds": max(10, self.rounds // 4), "bursts": max(2, self.bursts // 2)}
-        less["changes"] = max(2, self.changes // 2)
-        return Profile(**{**vars(self), **less, "seconds": max(1.0, self.seconds)})
+        less: dict[str, Any] = {"rounds": max(10, self.rounds // 4), "bursts": max(2, self.bursts // 2)}
+        less |= {"changes": max(2, self.changes // 2), "seconds": max(1.0, self.seconds)}
+        if self.quick:
+            less["sizes"] = (100,)
+        return replace(self, **less, translated=True)
 
 
-QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5, 1, vm_sizes=(1, 100))
+QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5, 1)
 STANDARD = Profile("standard", (1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20, 5)
 FULL = Profile("full", (1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, 10, (1, 10, 100), PATHS)
 PROFILES = {profile.name: profile for profile in (QUICK, STANDARD, FULL)}

@@ -87,6 +87,8 @@ def sample(
     orders = rounds(taking.rounds(profile) + taking.warm_up, able, source)
     for block, order in enumerate(orders, start=-taking.warm_up):
         for seat in order:
+            taking.ready(seat, profile)
+        for seat in order:
             for one in taking.visit(seat, profile, source):
                 if block >= 0:
                     taken[one.measure.name, seat.path, seat.name].add(one, block)

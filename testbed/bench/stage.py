@@ -132,7 +132,7 @@ def staged(
         if TOOLS in beside:
             stage.server = stack.enter_context(site.pod(stage.pods["tools"]))
         for column in columns:
-            stack.enter_context(site.node(column.name)).call(forget_soon)
+            stack.enter_context(site.node(column.name)).call(prepare_node)
         yield stage
 
 
@@ -141,10 +141,14 @@ def make_room() -> None:
     _put({"net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1"})
 
 
-def forget_soon() -> None:
-    """A node forgets ended connections after a second, lest a burst measures a full conntrack table."""
+def prepare_node() -> None:
+    """A node forgets ended connections after a second, lest a burst measures a full conntrack table.
+
+    And it holds back no ICMP error: who is refused is told so at once, however often it tries.
+    """
     names = ("time_wait", "close", "last_ack", "fin_wait")
     _put({f"net/netfilter/nf_conntrack_tcp_timeout_{name}": "1" for name in names})
+    _put({"net/ipv4/icmp_ratelimit": "0", "net/ipv4/icmp_ratemask": "0"})
 
 
 def _put(values: dict[str, str]) -> None:

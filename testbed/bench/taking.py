@@ -62,15 +62,17 @@ class Taking:
     """Whether it is taken on all paths, or from one node to another only."""
     quick_sizes: str = "largest"
     """At which sizes the quick profile takes it: "all" or the "largest"."""
-    quick_in_vm: bool = False
-    """Whether the quick profile takes it in a VM too, where starting programs is slow."""
+    quick_translated: bool = False
+    """Whether the quick profile takes it where code is translated, too: starting programs is slow there."""
+    ready: Callable[[Seat, Profile], None] = lambda seat, profile: None
+    """Called for every seat when a round begins: for what takes its time, but no processor's."""
 
-    def at(self, size: int, sizes: Sequence[int], profile: str, environment: str) -> bool:
+    def at(self, size: int, sizes: Sequence[int], profile: Profile) -> bool:
         """Whether it is taken at a size of a run."""
-        if profile != "quick":
+        if not profile.quick:
             return True
         large = size == max(sizes) or self.quick_sizes == "all"
-        return large and (self.quick_in_vm or environment != "vm")
+        return large and (self.quick_translated or not profile.translated)
 
     def names(self) -> frozenset[str]:
         return frozenset(measure.name for measure in self.measures)

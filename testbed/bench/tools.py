@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_interface
+from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
 from testbed.bench.prober import Address
@@ -23,6 +24,9 @@ CONNECTIONS = 16
 FIRST_SOURCE, SOURCES = 200, 48
 """Addresses of the client's /24, beyond those of Pods, from which new connections come."""
 
+BEFORE_SLEEP = "Warmup stage"
+"""What sockperf says last before it sleeps."""
+
 STREAM_PORT, ECHO_PORT = 5201, 11111
 """iperf3's (TCP) and sockperf's (UDP) own."""
 
@@ -30,6 +34,7 @@ PROGRAMS = ("wrk", "iperf3", "sockperf", "setpriv")
 GRACE = 30.0
 TOLD_EACH = 0.05
 """Seconds from one SIGINT to the next."""
+LOOK_EACH = 0.001
 MOST_ERRORS = 0.01
 
 REPORT = """
@@ -161,10 +166,36 @@ def bulk(address: str, seconds: float) -> float:
     return float(json.loads(said)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
-def datagrams(address: str, seconds: float) -> tuple[float, float]:
-    """(answers per second, percent lost) of sockperf, one datagram under way at a time."""
+_READY: list[subprocess.Popen[str]] = []
+"""sockperfs of this place that have started and are held."""
+
+
+def ready_to_echo(address: str, seconds: float) -> None:
+    """Start sockperf and hold it. It sleeps for two seconds before it sends; all may do so at once."""
     whole = f"{max(1, round(seconds))}"
-    said = run(["sockperf", "ping-pong", "-i", address, "-p", f"{ECHO_PORT}", "-t", whole], seconds)
+    words = ["sockperf", "ping-pong", "-i", address, "-p", f"{ECHO_PORT}", "-t", whole]
+    process = _child(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) and BEFORE_SLEEP not in line:
+        pass
+    stat = Path(f"/proc/{process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] == "R":  # not asleep yet (proc_pid_stat(5))
+        time.sleep(LOOK_EACH)
+    process.send_signal(signal.SIGSTOP)
+    _READY.append(process)
+
+
+def datagrams(address: str, seconds: float) -> tuple[float, float]:
+    """(answers per second, percent lost) of the sockperf that is ready, one datagram under way at a time."""
+    process = _READY.pop()
+    process.send_signal(signal.SIGCONT)
+    try:
+        said, _ = process.communicate(timeout=seconds + GRACE)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        raise TestbedError(f"sockperf at {address} ended with {process.returncode}: {said.strip()[-200:]}")
     valid = re.search(
         r"Valid Duration\D+RunTime=([\d.]+) sec; SentMessages=(\d+); ReceivedMessages=(\d+)", said
     )
@@ -180,6 +211,10 @@ def serve() -> None:
         ["iperf3", "-s", "-p", f"{STREAM_PORT}"],
         ["sockperf", "server", "-p", f"{ECHO_PORT}"],
     ):
-        subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        _child(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _child(words: Sequence[str], stdout: int, stderr: int) -> subprocess.Popen[str]:
+    """A program that dies with this process, whatever state it is in."""
+    words = ["setpriv", "--pdeathsig", "KILL", *words]
+    return subprocess.Popen(words, stdout=stdout, stderr=stderr, text=True)

@@ -141,7 +141,8 @@ def _as_before(args: argparse.Namespace) -> None:
     args.modes = ",".join(column["name"] for column in plan["columns"] if not column["command"])
     args.profile = plan["profile"]["name"]
     profile = PROFILES.get(args.profile)
-    if not profile or any(tuple(of["sizes"]) != profile.sizes_in(where) for where, of in plans.items()):
+    usual = (profile.sizes, profile.where_translated().sizes) if profile else ()
+    if any(tuple(of["sizes"]) not in usual for of in plans.values()):
         args.services = ",".join(map(str, plan["sizes"]))
     args.endpoints, args.paths = ",".join(map(str, plan["endpoints"])), ",".join(plan["paths"])
     args.measure = args.measure or " or ".join(plan["measures"])

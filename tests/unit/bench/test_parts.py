@@ -1,10 +1,12 @@
 """What a session measures where, and by which clock."""
 
+import json
+
 import pytest
 
-from testbed.bench import environments, parts
+from testbed.bench import collect, environments, parts
 from testbed.bench.columns import DIRECT
-from testbed.bench.plan import QUICK, STANDARD
+from testbed.bench.plan import QUICK, STANDARD, Plan
 from testbed.errors import UsageError
 
 
@@ -27,7 +29,7 @@ def shape(*words, **more):
 def test_where_a_vm_is_emulated_instructions_are_counted_as_well():
     assert shape(None, [], "auto", "auto", QUICK) == {
         "native": (["iptables", "nftables", "userspace"], (1, 100, 1000)),
-        "vm": (["iptables", "ipvs", "nftables", "userspace"], (1, 100)),
+        "vm": (["iptables", "ipvs", "nftables", "userspace"], (100,)),
         "instructions": (["iptables-legacy", "iptables-nft", "ipvs", "nftables"], (1, 100, 1000)),
     }
     assert list(shape("ipvs,userspace", [], "wall", "auto", QUICK)) == ["native", "vm"]
@@ -48,6 +50,35 @@ def test_what_is_asked_for_counts_everywhere():
 def test_hardware_s_own_vm_is_timed_only(without_ipvs, monkeypatch):
     monkeypatch.setattr("testbed.vm.translates", lambda: False)
     assert list(shape(None, [], "auto", "auto", QUICK)) == ["native", "vm"]
+    found = parts.parts(None, [], "auto", "auto", QUICK)
+    assert (found["vm"].profile, found["vm"].sizes) == (QUICK, QUICK.sizes)
+
+
+@pytest.mark.usefixtures("without_ipvs")
+def test_where_a_vm_is_emulated_less_is_taken_there_and_enough_for_p99():
+    found = parts.parts(None, [], "auto", "auto", QUICK)
+    assert found["native"].profile == QUICK
+    less = found["vm"].profile
+    assert less.translated
+    assert less.rounds * less.samples // 2 >= 100  # half of them may be warm-up
+    names = {m for taking in collect.TAKINGS if taking.at(100, (100,), less) for m in taking.names()}
+    assert {"first-packet", "keep-alive", "network-programming"} <= names < set(collect.KNOWN)
+    assert STANDARD.where_translated().sizes == STANDARD.sizes
+
+
+def test_a_part_s_plan_has_the_points_that_are_asked_for():
+    (part,) = parts.parts("iptables,userspace", [], "wall", "native", QUICK).values()
+    point = {"mode": "userspace", "services": 100, "measure": "bulk", "endpoints": 1, "path": "other-node"}
+    plan = part.plan([point, {**point, "mode": DIRECT, "services": 1}], {(1, 1)})
+    assert [column.name for column in plan.columns] == ["userspace"]
+    assert (plan.sizes, plan.measures, plan.paths, plan.done) == (
+        (1, 100),
+        ("bulk",),
+        ("other-node",),
+        ((1, 1),),
+    )
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert part.plan([{**point, "mode": DIRECT}]).columns == part.columns
 
 
 def test_one_clock_alone():
