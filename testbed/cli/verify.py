@@ -37,9 +37,13 @@ MODES_HELP = (
 )
 
 
+FLEET = "fleet"
 FAILURES = "results/failures"
 FAILURES_HELP = "where packets and rules of a case that fails are kept (default %(default)s)"
-ENV_HELP = "auto (default): here, and at the same time in a VM what this kernel lacks; native; vm"
+ENV_HELP = (
+    "auto (default): here, and at the same time in a VM what this kernel lacks; native; vm; fleet: on the "
+    "machines of `testbed fleet status`"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="check the matrix itself: give the agents one fault after the other; each must fail a case",
     )
-    parser.add_argument("--env", choices=("auto", "native", "vm"), default="auto", help=ENV_HELP)
+    parser.add_argument("--env", choices=("auto", "native", "vm", "fleet"), default="auto", help=ENV_HELP)
     parser.add_argument("--repeat", type=_count, default=1, metavar="N", help="so many runs in a row")
     parser.add_argument("--failures", default=FAILURES, metavar="DIR", help=FAILURES_HELP)
     parser.add_argument("--list", action="store_true", help="print the cases and end")
@@ -85,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     from testbed.packets import columns
     from testbed.proxy.modes import NAMES
 
+    if args.env == FLEET:
+        _suit_fleet(args)
     text = columns.usual(NAMES) if args.modes is None else args.modes
     chosen = columns.parse(
         text, NAMES, args.cases, any_mode=bool(args.proxy_command), families=families_of(args.families)
@@ -106,6 +112,26 @@ def run(args: argparse.Namespace) -> int:
     return worst
 
 
+def _suit_fleet(args: argparse.Namespace) -> None:
+    """What needs a cluster of our own; then ask for the modes and families that the fleet has.
+
+    Raises UsageError.
+    """
+    from testbed.packets import fleet
+
+    for option in ("mutations", "proxy_command"):
+        if getattr(args, option):
+            raise UsageError(
+                f"--env fleet checks the fleet's own agents: leave --{option.replace('_', '-')} out"
+            )
+    site = fleet.opened()
+    args.modes = args.modes or ",".join(fleet.MODES)
+    able = {family(version).lower() for version in site.spec.families}
+    args.families = ",".join(name for name in args.families.split(",") if name.strip().lower() in able)
+    if not args.families:
+        raise UsageError(f"the fleet has {' and '.join(sorted(able))} only: see --families")
+
+
 def families_of(text: str) -> list[int]:
     """`ipv4,ipv6`. Raises UsageError."""
     known = {family(version).lower(): version for version in VERSIONS}
@@ -122,6 +148,8 @@ def parted(chosen: Sequence[Column], env: str) -> tuple[list[Column], list[Colum
     from testbed.kernel import features
     from testbed.proxy.modes import KERNEL_FEATURE
 
+    if env == FLEET:
+        return list(chosen), []
     needs = {column.name: [KERNEL_FEATURE[column.mode]] for column in chosen if column.mode in KERNEL_FEATURE}
     lacking = {name: features.missing(needed) for name, needed in needs.items()}
     if vm.inside():
@@ -177,10 +205,12 @@ def command_line(args: argparse.Namespace, columns: Sequence[Column]) -> list[st
 
 def _verdicts(args: argparse.Namespace, columns: Sequence[Column]) -> Report:
     from testbed.bench import environments
+    from testbed.packets import fleet
     from testbed.packets.columns import version
     from testbed.packets.verification import Plan, verify
 
-    plan = Plan(args.name, tuple(columns), args.proxy_command, failures=Path(args.failures))
+    on_fleet = args.env == FLEET
+    plan = Plan(args.name, tuple(columns), args.proxy_command, failures=Path(args.failures), fleet=on_fleet)
     found = []
     with closing(verify(plan, _say)) as verdicts:
         for verdict in verdicts:
@@ -188,8 +218,9 @@ def _verdicts(args: argparse.Namespace, columns: Sequence[Column]) -> Report:
             if verdict.verdict != PASSED:
                 _say(f"{verdict.verdict}: {verdict.mode} {verdict.case}")
                 _say(f"    due:  {verdict.expected}\n    seen: {verdict.seen}")
-    facts = {"name": environments.here(), **environments.facts(), "iptables": version()}
-    return report(found, facts)
+    if on_fleet:
+        return report(found, fleet.facts())
+    return report(found, {"name": environments.here(), **environments.facts(), "iptables": version()})
 
 
 def _verdict_report(args: argparse.Namespace, reports: list[Report], seconds: float) -> int:

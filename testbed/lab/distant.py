@@ -56,7 +56,7 @@ class Distant(Caller):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._exec.wait(5.0)
         self._exec.kill()
-        self._exec.wait()
+        self._exec.communicate()
 
     def __enter__(self) -> Distant:
         return self

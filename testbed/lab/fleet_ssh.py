@@ -17,6 +17,8 @@ OPTIONS = (
     "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60",
 )  # fmt: skip
 SECONDS = 180.0
+DIGEST, LONGEST_SOCKET = 60, 108
+"""Bytes that ssh makes of `%C`, with what it appends for a moment; and of a socket's path (unix(7))."""
 PROXY_ARGUMENTS = "/run/testbed/kube-proxy"
 """Read by the agent's service at its start, gone at the next boot: a mode that somebody tries out."""
 
@@ -29,17 +31,22 @@ class Machine:
     variables: dict[str, Any]
 
     def run(self, argv: Sequence[str]) -> str:
-        """Run `argv` there as root; what it printed. Raises TestbedError."""
-        command = ["ssh", *OPTIONS, *self._way(), "sudo -n " + shlex.join(argv)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise TestbedError(f"{self.name}: `{argv[0]}` had not ended after {SECONDS:g} s") from None
-        if done.returncode == 255:
-            raise fleet.unreachable(self.name, done.stderr)
+        """Run `argv` there as root; what it printed. Raises TestbedError, also when it fails."""
+        done = self.attempt(argv)
         if done.returncode:
             raise TestbedError(f"{self.name}: {shlex.join(argv)}: {fleet.last(done.stderr)}")
         return done.stdout
+
+    def attempt(self, argv: Sequence[str], timeout: float = SECONDS) -> subprocess.CompletedProcess[str]:
+        """The same, whatever its exit code is. Raises TestbedError when it has not ended in time."""
+        command = ["ssh", *OPTIONS, *_shared(), *self._way(), "sudo -n " + shlex.join(argv)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise TestbedError(f"{self.name}: `{argv[0]}` had not ended after {timeout:g} s") from None
+        if done.returncode == 255:
+            raise fleet.unreachable(self.name, done.stderr)
+        return done
 
     def set_proxy(self, mode: str) -> None:
         """Start the proxy agent anew in another mode, until the next boot. Returns when it was started."""
@@ -61,6 +68,14 @@ class Machine:
             if self.variables.get(name):
                 words += [flag, str(self.variables[name]).strip("'")]
         return [*words, str(self.variables.get("ansible_host", self.name))]
+
+
+def _shared() -> list[str]:
+    """Options for one connection to a machine that commands share: an emulated one takes seconds for each."""
+    path = fleet.ROOM / "ssh-%C"
+    if len(str(path)) + DIGEST > LONGEST_SOCKET:
+        return []
+    return ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}", "-o", "ControlPersist=60"]
 
 
 def machines(path: Path) -> dict[str, Machine]:

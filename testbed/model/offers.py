@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from testbed.model.families import VERSIONS, Address, Network, family
-from testbed.model.topology import UNDERLAYS
+from testbed.model.topology import UNDERLAYS, ClusterSpec
 
 NEAR, FAR, CALLER, ALL, NONE = "near", "far", "caller", "all", "none"
 NEAR_LOCAL, FAR_LOCAL = "near-local", "far-local"
@@ -59,9 +59,6 @@ PATH_MTU = 1300
 ELSEWHERE = ("203.0.113.0/24", "2001:db8:300::/64")
 """Networks that nobody here is in."""
 
-CLIENT_ADDRESSES = ("172.30.0.250/32", "fd00:172:30::fa/128")
-
-
 BRIEF_SECONDS = 1
 """How long BRIEF remembers its clients."""
 
@@ -95,6 +92,8 @@ class Offer:
     proxied: bool = False
     versions: tuple[int, ...] = VERSIONS
     sctp: bool = False
+    admits: tuple[str, ...] = ()
+    """Networks, and machines by name: `loadBalancerSourceRanges`."""
 
     def protocols(self, sctp: bool) -> tuple[str, ...]:
         """`sctp`: whether the kernel has it."""
@@ -129,9 +128,7 @@ OFFERS: Mapping[str, Offer] = {
     ALL_LOCAL: Offer({"in": ALL}, 30089, spec=LOCAL_OUTSIDE | LOCAL_INSIDE),
     NEAR_INSIDE: Offer(_of(NEAR), kind="ClusterIP", spec=LOCAL_INSIDE),
     FAR_INSIDE: Offer(_of(FAR), kind="ClusterIP", spec=LOCAL_INSIDE),
-    GUARDED: Offer(
-        _of(FAR), 30087, "LoadBalancer", spec={"loadBalancerSourceRanges": [*CLIENT_ADDRESSES, *ELSEWHERE]}
-    ),
+    GUARDED: Offer(_of(FAR), 30087, "LoadBalancer", admits=(CLIENT, *ELSEWHERE)),
     UNREADY: Offer(_of(UNREADY), 30090),
     PUBLISHED: Offer(_of(UNREADY), 30091, spec={"publishNotReadyAddresses": True}),
     ENDING: Offer(node_port=30092, written={NEAR: ENDS_SERVING, CALLER: ENDS_SILENT}),
@@ -147,12 +144,12 @@ OFFERS: Mapping[str, Offer] = {
         _of(FAR),
         30100,
         "LoadBalancer",
-        spec={"loadBalancerSourceRanges": ["172.30.0.11/32", "fd00:172:30::b/128"]},
+        admits=(FIRST,),
     ),
     BEHIND: Offer(
         _of(NEAR), 30101, "LoadBalancer", spec={"loadBalancerClass": "example.com/outside"}, proxied=True
     ),
-    CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", spec={"loadBalancerSourceRanges": [*ELSEWHERE]}),
+    CLOSED: Offer(_of(NEAR), 30088, "LoadBalancer", admits=ELSEWHERE),
     IPV4_ONLY: Offer(_of(NEAR), 30103, versions=(4,)),
     IPV6_ONLY: Offer(_of(NEAR), 30104, versions=(6,)),
     IPV6_FIRST: Offer(_of(FAR), 30105, versions=(6, 4)),
@@ -182,20 +179,24 @@ def ready_of(name: str) -> list[str]:
     return [pod for pod in candidates if offer.backends.items() <= labels_of(pod).items()]
 
 
-def manifest(name: str, namespace: str, sctp: bool) -> dict[str, Any]:
-    """The Service as it is created. `sctp`: whether the kernel has it."""
+def manifest(name: str, namespace: str, sctp: bool, cluster: ClusterSpec) -> dict[str, Any]:
+    """The Service as it is created in a cluster. `sctp`: whether the kernel has it."""
     offer = OFFERS[name]
     ports = [
         {"name": protocol.lower(), "protocol": protocol, "port": SERVICE_PORT, "targetPort": offer.target}
         | ({"nodePort": offer.node_port} if offer.node_port else {})
         for protocol in offer.protocols(sctp)
     ]
-    spec: dict[str, Any] = {"type": offer.kind, "ports": ports, **_families(offer.versions)}
+    spec: dict[str, Any] = {"type": offer.kind, "ports": ports, **_families(offer.versions, cluster)}
     if not offer.written:
         spec["selector"] = dict(offer.backends)
     if offer.outside:
         spec["externalIPs"] = [
             str(external_address(name, via, version)) for version in VERSIONS for via in WAYS
+        ]
+    if offer.admits:
+        spec["loadBalancerSourceRanges"] = [
+            network for name in offer.admits for network in _networks(name, cluster)
         ]
     return {
         "apiVersion": "v1",
@@ -205,12 +206,21 @@ def manifest(name: str, namespace: str, sctp: bool) -> dict[str, Any]:
     }
 
 
-def _families(versions: tuple[int, ...]) -> dict[str, Any]:
+def _networks(name: str, cluster: ClusterSpec) -> list[str]:
+    """A machine's addresses, or the network itself."""
+    machines = {CLIENT: cluster.client_addresses, **{node.name: node.addresses for node in cluster.nodes}}
+    return (
+        [f"{address}/{address.max_prefixlen}" for address in machines[name]] if name in machines else [name]
+    )
+
+
+def _families(versions: tuple[int, ...], cluster: ClusterSpec) -> dict[str, Any]:
     """Of each family that the cluster has, unless it asks for others."""
     if versions == VERSIONS:
         return {"ipFamilyPolicy": "PreferDualStack"}
-    policy = "PreferDualStack" if len(versions) > 1 else "SingleStack"
-    return {"ipFamilyPolicy": policy, "ipFamilies": [family(version) for version in versions]}
+    asked = [family(version) for version in versions if version in cluster.families]
+    policy = "PreferDualStack" if len(asked) > 1 else "SingleStack"
+    return {"ipFamilyPolicy": policy, "ipFamilies": asked}
 
 
 def written_slice(

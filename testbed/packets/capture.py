@@ -9,10 +9,12 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from testbed.kernel.namespaces import inside
 
@@ -49,11 +51,40 @@ class Packet:
     quoted: Packet | None = None
 
 
-class Sniffer:
-    """What passes the filter `program` in one namespace, on all of its links but `without`.
+class Capture(ABC):
+    """What passes through a namespace, from its begin on. A context manager."""
 
-    A context manager. It captures from its construction on.
-    """
+    @abstractmethod
+    def passed(self) -> list[tuple[bytes, bool]]:
+        """What passed since the last time, in its order: the packet, and whether the namespace sent it."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def read(self, *, outgoing: bool = False) -> list[bytes]:
+        """What came in since the last time; with `outgoing`, what this namespace sent."""
+        return [data for data, sent in self.passed() if sent is outgoing]
+
+    def read_both(self) -> tuple[list[bytes], list[bytes]]:
+        """What came in since the last time; and all that passed, in its order."""
+        passed = self.passed()
+        return [data for data, sent in passed if not sent], [data for data, _ in passed]
+
+    def drain(self) -> None:
+        """Forget what came since the last time."""
+        self.passed()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Sniffer(Capture):
+    """What passes the filter `program` in one namespace, on all of its links but `without`."""
 
     def __init__(self, netns: str | Path, program: list[Instruction], without: str = "") -> None:
         self.without = without
@@ -64,40 +95,20 @@ class Sniffer:
         _attach(self.socket, program)
         self.drain()  # what came before the filter was in place
 
-    def read(self, *, outgoing: bool = False) -> list[bytes]:
-        """What came in since the last time; with `outgoing`, what this namespace sent."""
-        return [data for data, direction in self._waiting() if (direction == PACKET_OUTGOING) is outgoing]
+    def passed(self) -> list[tuple[bytes, bool]]:
+        return list(self._waiting())
 
-    def read_both(self) -> tuple[list[bytes], list[bytes]]:
-        """What came in since the last time; and all that passed, in its order."""
-        waiting = list(self._waiting())
-        coming = [data for data, direction in waiting if direction != PACKET_OUTGOING]
-        return coming, [data for data, _ in waiting]
-
-    def drain(self) -> None:
-        """Forget what came since the last time."""
-        for _ in self._waiting():
-            pass
-
-    def _waiting(self) -> Iterator[tuple[bytes, int]]:
+    def _waiting(self) -> Iterator[tuple[bytes, bool]]:
         while True:
             try:
                 data, (link, _, direction, *_) = self.socket.recvfrom(65535)
             except BlockingIOError:
                 return
             if link != self.without:
-                yield data, direction
+                yield data, direction == PACKET_OUTGOING
 
     def close(self) -> None:
         self.socket.close()
-
-    def __enter__(self) -> Sniffer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 LOAD_WORD, LOAD_BYTE, LOAD_HALF, LOAD_HALF_X, HEADER_LENGTH_X = 0x20, 0x30, 0x28, 0x48, 0xB1

@@ -85,7 +85,12 @@ def usual(modes: Iterable[str]) -> str:
 
 def own_variant() -> str:
     """The variant of this machine's `iptables`."""
-    return "legacy" if "legacy" in version() else "nft"
+    return variant_in(version())
+
+
+def variant_in(version: str) -> str:
+    """The variant that says this of itself."""
+    return "legacy" if "legacy" in version else "nft"
 
 
 def version() -> str:

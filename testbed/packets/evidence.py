@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from testbed.lab.cluster import Cluster
+from testbed.packets.site import Site
 
 MOST = 10
 """Failures of one mode of which something is kept: who has many has one cause, and dumps take time."""
@@ -32,9 +32,9 @@ HELD: Mapping[str, Sequence[str]] = {
 class Evidence:
     """A directory with one for each failed case, `MODE/CASE`; made when the first fails."""
 
-    def __init__(self, directory: Path, cluster: Cluster) -> None:
+    def __init__(self, directory: Path, site: Site) -> None:
         self.directory = directory
-        self._cluster = cluster
+        self._site = site
         self._kept: dict[str, int] = {}
 
     def keep(self, mode: str, case: str, packets: Mapping[str, Sequence[bytes]]) -> Path | None:
@@ -47,10 +47,10 @@ class Evidence:
         for place, captured in packets.items():
             if captured:
                 (target / f"{place}.pcap").write_bytes(pcap(captured))
-        for node in self._cluster.spec.nodes:
+        for node in self._site.spec.nodes:
             for name, words in HELD.items():
                 with suppress(OSError, subprocess.SubprocessError):
-                    held = self._cluster.machine(node.name).run(words, check=False).stdout
+                    held = self._site.machine(node.name).run(words, check=False).stdout
                     if held:
                         (target / f"{node.name}.{name}.txt").write_text(held)
         return target

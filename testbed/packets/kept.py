@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
-from testbed.kernel.namespaces import inside
+from testbed.errors import TestbedError
 from testbed.model.cases import Case
+from testbed.packets import lines
 from testbed.packets.matrix import Stage
-from testbed.packets.patience import patience
 
 
 class Kept:
-    """A TCP connection to an echo server that stays open."""
+    """A TCP connection to an echo server that stays open. `own`: its address and port."""
 
     def __init__(self, stage: Stage, case: Case) -> None:
         self.case, self.flow = case, (flow := stage.flow(case))
-        with inside(stage.places[case.actor].netns):
-            kind = socket.AF_INET if flow.to.version == 4 else socket.AF_INET6
-            self.socket = socket.socket(kind, socket.SOCK_STREAM)
-        self.socket.settimeout(patience(4.0))
-        with suppress(OSError):  # then `speak` says so
-            self.socket.connect((str(flow.to), flow.port))
+        self._ground = stage.places[case.actor].ground
+        self._number, self.own = self._ground.call(lines.connect, str(flow.to), flow.port)
 
     def speak(self) -> str:
         """Say a line: what comes back, in a word."""
-        try:
-            self.socket.sendall(b"still there?\n")
-            line = self.socket.recv(65535)
-            return "answered" if line and json.loads(line) else "closed"
-        except TimeoutError:
-            return "silence"
-        except (OSError, ValueError):
-            return "closed"
+        return self._ground.call(lines.speak, self._number)
 
     def __enter__(self) -> Kept:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self.socket.close()
+        with suppress(TestbedError):
+            self._ground.call(lines.hang_up, self._number)
 
 
 def in_words(kept: Sequence[Kept]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import random
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -10,8 +9,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 
-from testbed.kernel.namespaces import inside
-from testbed.lab.cluster import Cluster
 from testbed.model.cases import Case, To, live_name
 from testbed.model.deviations import (
     LINGER_SECONDS,
@@ -41,12 +38,13 @@ from testbed.model.offers import (
     VISITORS,
 )
 from testbed.model.oracle import Flow, Sender
-from testbed.packets import scene
+from testbed.packets import lines, scene
 from testbed.packets.exchange import Asked, Exchange
 from testbed.packets.kept import Kept, in_words
 from testbed.packets.matrix import HURRY_SECONDS, SETTLE_SECONDS, Stage
 from testbed.packets.patience import patience, until
 from testbed.packets.probe import Question
+from testbed.packets.site import Site
 from testbed.packets.stray import disturbed
 from testbed.packets.verdict import FAILED, PASSED, Verdict
 
@@ -69,20 +67,20 @@ def _rows(service: str, protocol: str, version: int) -> tuple[Case, ...]:
 
 
 class Live:
-    """The agents of `cluster` run in `mode` with `command` and `environment`, and their rules are in.
+    """The agents of `site` run in `mode` with `command` and `environment`, and their rules are in.
 
     `begin` may be called long before `verdicts`: what it opens must outlast whatever comes between.
     """
 
     def __init__(
         self,
-        cluster: Cluster,
+        site: Site,
         stage: Stage,
         mode: str,
         command: str = "",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.cluster = cluster
+        self.site = site
         self.stage = stage
         self.mode = mode
         self.command = command
@@ -141,8 +139,8 @@ class Live:
 
     def _restart(self) -> Iterator[Verdict]:
         """What the new agent alone can do must be done: then its first sync is over, too."""
-        self.cluster.set_proxy(self.mode, command=self.command, environment=self.environment)
-        self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, FAR)
+        self.site.set_proxy(self.mode, command=self.command, environment=self.environment)
+        self.stage.world = scene.lead(self.site.kubeconfig, self.site.spec, MOVING, FAR)
         for version in self.families:
             wrong = self._settled("TCP", version, {}, SETTLE_SECONDS)
             yield self._verdict("restarted/tcp", version, "; ".join(wrong) or "as due", "as due")
@@ -197,7 +195,7 @@ class Live:
             yield self._verdict(f"affinity/held/{protocol.lower()}", version, seen, "1 and 1 backends")
 
     def _off(self) -> Iterator[Verdict]:
-        scene.set_affinity(self.cluster.kubeconfig, STICKY, "None")
+        scene.set_affinity(self.site.kubeconfig, STICKY, "None")
         for version in self.families:
             seen: set[str] = set()
 
@@ -220,7 +218,7 @@ class Live:
             self._settled("UDP", version, ports)
         for name, backend in STEPS:
             before = self.stage.world
-            after = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, backend)
+            after = scene.lead(self.site.kubeconfig, self.site.spec, MOVING, backend)
             for protocol, version in product(PROTOCOLS, self.families):
                 case = f"{name}/{protocol.lower()}"
                 self.stage.world = after
@@ -259,26 +257,15 @@ class Live:
         return replace(one, question=question, expected=replace(due, deliveries=any_port))
 
     def _restore(self) -> None:
-        scene.set_affinity(self.cluster.kubeconfig, STICKY, "ClientIP")
-        self.stage.world = scene.lead(self.cluster.kubeconfig, self.cluster.spec, MOVING, NEAR)
+        scene.set_affinity(self.site.kubeconfig, STICKY, "ClientIP")
+        self.stage.world = scene.lead(self.site.kubeconfig, self.site.spec, MOVING, NEAR)
 
 
 def health(stage: Stage, node: str, version: int) -> int:
     """The HTTP status that the client gets at the health check port of NEAR_LOCAL; 0: nobody listens."""
-    address, port = (
-        stage.places[node].sender_of(version).address,
-        OFFERS[NEAR_LOCAL].spec["healthCheckNodePort"],
-    )
-    connection = http.client.HTTPConnection(str(address), port, timeout=patience(4.0))
-    try:
-        with inside(stage.places[CLIENT].netns):
-            connection.connect()
-        connection.request("GET", "/")
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
+    address = stage.places[node].sender_of(version).address
+    port = OFFERS[NEAR_LOCAL].spec["healthCheckNodePort"]
+    return stage.places[CLIENT].ground.call(lines.status, str(address), port)
 
 
 def _backend(one: Exchange) -> str:

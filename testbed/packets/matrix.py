@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice, product
-from pathlib import Path
 from types import TracebackType
 
 from testbed.model.cases import Case, To
@@ -31,11 +30,12 @@ from testbed.model.offers import (
 )
 from testbed.model.oracle import Fate, Flow, Outcome, Sender, World
 from testbed.model.rows import ERROR_RATE
-from testbed.packets.capture import Sniffer, mark_filter, port_filter
+from testbed.packets.capture import Capture, mark_filter, port_filter
 from testbed.packets.exchange import Asked, Exchange, alone, spread
+from testbed.packets.ground import Ground, answers
 from testbed.packets.observation import faults, in_words, observe, only_port_changed
 from testbed.packets.patience import until
-from testbed.packets.probe import Question, ask_from, questions
+from testbed.packets.probe import Question, questions
 from testbed.packets.sorting import NOTHING, Leaks, Sorted, about, batched
 from testbed.packets.verdict import FAILED, PASSED, Verdict
 
@@ -68,7 +68,7 @@ HURRY_SECONDS = 0.5
 class Place:
     """A Pod or machine of the scene, as it appears in cases: a sender in each family, the primary first."""
 
-    netns: Path
+    ground: Ground
     senders: tuple[Sender, ...]
 
     @property
@@ -103,17 +103,17 @@ class Stage:
         }
         self.questions = questions(secrets.token_hex(4))
         self._open = ExitStack()
-        self.sniffers: dict[str, Sniffer] = {}
-        self._leaks: dict[str, Sniffer] = {}
+        self.sniffers: dict[str, Capture] = {}
+        self._leaks: dict[str, Capture] = {}
         self.keep: Keep | None = None
 
     def __enter__(self) -> Stage:
         ports = sorted({TARGET_PORT, DEAF_PORT, SERVICE_PORT, *NODE_PORTS.values()})
         for name, place in self.places.items():
-            self.sniffers[name] = self._open.enter_context(Sniffer(place.netns, port_filter(ports)))
+            self.sniffers[name] = self._open.enter_context(place.ground.capture(port_filter(ports)))
             if place.sender.host:
                 self._leaks[name] = self._open.enter_context(
-                    Sniffer(place.netns, mark_filter(MARK), without=BRIDGE)
+                    place.ground.capture(mark_filter(MARK), without=BRIDGE)
                 )
         return self
 
@@ -156,7 +156,7 @@ class Stage:
     def _wave(self, asked: Sequence[Asked]) -> Iterator[Exchange]:
         for sniffer in (*self.sniffers.values(), *self._leaks.values()):
             sniffer.drain()
-        answers = ask_from([(self.places[one.actor].netns, one.question) for one in asked])
+        told = answers([(self.places[one.actor].ground, one.question) for one in asked])
         pods = SERVERS.keys() & self.places.keys()
         names = {CLIENT, *pods, *(one.actor for one in asked)} & self.places.keys()
         read = {name: self.sniffers[name].read_both() for name in names}
@@ -164,7 +164,7 @@ class Stage:
         passed = {name: every for name, (_, every) in read.items()}
         gateway = captured.get(CLIENT, NOTHING)
         seen = []
-        for one, answer in zip(asked, answers, strict=True):
+        for one, answer in zip(asked, told, strict=True):
             port, token = one.question.source_port, one.question.token
             at_backends = {name: captured[name].with_token(token) for name in pods}
             at_sender = () if one.choice_only else captured[one.actor].with_port(port)

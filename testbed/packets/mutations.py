@@ -6,23 +6,23 @@ What is sent over IPv4 meets no rule of the IPv6 proxier, and so two faults are 
 from __future__ import annotations
 
 import fnmatch
-import http.client
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from testbed.errors import TestbedError
-from testbed.kernel.namespaces import inside
 from testbed.lab.cluster import Cluster
 from testbed.lab.machine import Machine
 from testbed.model.cases import Case, live_version
 from testbed.model.families import version_of
+from testbed.packets import lines
+from testbed.packets.ground import Here
 from testbed.packets.live import Live
 from testbed.packets.matrix import ANSWER_SECONDS, HURRY_SECONDS, Stage
 from testbed.packets.mutants import Mutant
+from testbed.packets.native import Namespaces
 from testbed.packets.noticing import notices
 from testbed.packets.patience import until
 from testbed.packets.verdict import PASSED, Verdict
@@ -33,6 +33,7 @@ SYNC_SECONDS = 30.0
 """How long an agent may take to put its faulty rules in."""
 
 HEALTH_PORT = 10256
+OK = 200
 
 NO_FAULT = ""
 
@@ -132,7 +133,7 @@ class Hunt:
         if self.live:
             environment = {faults.VARIABLE: faults.told(given)}
             with closing(
-                Live(self.cluster, self.stage, self.mode, environment=environment).verdicts()
+                Live(Namespaces(self.cluster), self.stage, self.mode, environment=environment).verdicts()
             ) as found:
                 yield from (one for one in found if one.verdict != PASSED and one.case in self.live)
 
@@ -155,18 +156,4 @@ def in_parts(cases: Sequence[Case]) -> list[list[Case]]:
 
 def synced(machine: Machine) -> bool | None:
     """Whether the agent of the machine has put its first rules in, None when not."""
-    return health(machine.netns) == 200 or None
-
-
-def health(netns: Path) -> int:
-    """The HTTP status of the agent's /healthz, 0 when nobody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", HEALTH_PORT, timeout=5)
-    try:
-        with inside(netns):
-            connection.connect()
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status
-    except OSError:
-        return 0
-    finally:
-        connection.close()
+    return Here(machine.netns).call(lines.status, "127.0.0.1", HEALTH_PORT, "/healthz") == OK or None

@@ -22,6 +22,11 @@ def patience(seconds: float) -> float:
     return seconds * float(os.environ.get(SLOW) or usual)
 
 
+def be_patient(times: float) -> None:
+    """This machine, or another that this process waits for, is so many times slower than a laptop."""
+    os.environ[SLOW] = str(times)
+
+
 def until(attempt: Callable[[], T | None], seconds: float, pause: float = 0.05) -> T | None:
     """The first true result of `attempt`, asked each `pause` seconds; after `seconds`, whatever comes.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from testbed.client import Client
+from testbed.client import Client, NotFound
 from testbed.errors import TestbedError
-from testbed.kernel import features
 from testbed.model.families import family
 from testbed.model.offers import (
     FAR,
@@ -31,12 +31,12 @@ from testbed.model.offers import (
     written_slice,
 )
 from testbed.model.oracle import World, addresses_of
-from testbed.model.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES
+from testbed.model.resources import DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES
 from testbed.model.rows import BYSTANDERS
 from testbed.model.topology import ClusterSpec
 from testbed.packets.patience import patience
 
-NAMESPACE = "default"
+NAMESPACE = "verify"
 POD_PORTS = (TARGET_PORT, *BYSTANDERS)
 """The Pods listen on the Services' own ports too: what is sent there must reach them untouched."""
 
@@ -67,33 +67,46 @@ def deployments(sctp: bool) -> Iterator[dict[str, Any]]:
         }
 
 
-def services(sctp: bool, names: Iterable[str] = OFFERS) -> Iterator[dict[str, Any]]:
-    """Each over TCP and UDP; `sctp`: whether the kernel has that, too."""
+def services(sctp: bool, cluster: ClusterSpec, names: Iterable[str] = OFFERS) -> Iterator[dict[str, Any]]:
+    """Each over TCP and UDP; `sctp`: whether the kernel has that, too. None that has no IP family there."""
     for name in names:
-        yield manifest(name, NAMESPACE, sctp)
+        if {*OFFERS[name].versions} & {*cluster.families}:
+            yield manifest(name, NAMESPACE, sctp, cluster)
 
 
 def build(
     kubeconfig: Path,
     spec: ClusterSpec,
+    sctp: bool,
     meanwhile: Callable[[], object] = lambda: None,
     names: Collection[str] = OFFERS,
 ) -> World:
     """Make the scene and wait until it is there. Raises TestbedError when it does not come to be.
 
-    `meanwhile` is called when all is asked for and the cluster has its hands full. `names`: the Services.
+    `sctp`: whether the nodes' kernels have it. `meanwhile` is called when all is asked for and the cluster
+    has its hands full. `names`: the Services.
     """
-    return asyncio.run(_build(kubeconfig, spec, meanwhile, names))
+    return asyncio.run(_build(kubeconfig, spec, sctp, meanwhile, names))
+
+
+def clear(kubeconfig: Path) -> None:
+    """Remove the scene from a cluster that goes on, and return when its Pods are gone."""
+    asyncio.run(_clear(kubeconfig))
 
 
 async def _build(
-    kubeconfig: Path, spec: ClusterSpec, meanwhile: Callable[[], object], names: Collection[str]
+    kubeconfig: Path,
+    spec: ClusterSpec,
+    sctp: bool,
+    meanwhile: Callable[[], object],
+    names: Collection[str],
 ) -> World:
+    offers = {name: OFFERS[name] for name in names}
     async with Client.from_kubeconfig(kubeconfig) as client:
-        sctp, offers = features.has("sctp"), {name: OFFERS[name] for name in names}
+        await client.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
         for deployment in deployments(sctp):
             await client.create(DEPLOYMENTS, deployment)
-        await asyncio.gather(*(client.create(SERVICES, service) for service in services(sctp, names)))
+        await asyncio.gather(*(client.create(SERVICES, service) for service in services(sctp, spec, names)))
         meanwhile()
         deadline = time.monotonic() + patience(READY_SECONDS)
         while missing := _missing(world := await _world(client, spec), offers):
@@ -124,6 +137,17 @@ def lead(kubeconfig: Path, spec: ClusterSpec, name: str, backend: str) -> World:
     """Lead a Service of the scene to another backend, and wait until its EndpointSlices say so."""
     asyncio.run(_patch(kubeconfig, name, {"selector": {"backend": backend}}))
     return asyncio.run(_led(kubeconfig, spec, name, backend))
+
+
+async def _clear(kubeconfig: Path) -> None:
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        with suppress(NotFound):
+            await client.delete(NAMESPACES, NAMESPACE)
+        deadline = time.monotonic() + patience(READY_SECONDS)
+        while any(one["metadata"]["name"] == NAMESPACE for one in (await client.list(NAMESPACES)).items):
+            if time.monotonic() > deadline:
+                raise TestbedError(f"namespace {NAMESPACE} does not go: kubectl get all -n {NAMESPACE}")
+            await asyncio.sleep(patience(POLL))
 
 
 async def _patch(kubeconfig: Path, name: str, fields: dict[str, Any]) -> None:

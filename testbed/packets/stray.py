@@ -6,13 +6,12 @@ that it has not, and what the client says to that would end the true one (kubern
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from testbed.kernel.namespaces import inside
 from testbed.model.cases import Case
+from testbed.packets import lines
 from testbed.packets.capture import ACK, RST
 from testbed.packets.kept import Kept, in_words
 from testbed.packets.matrix import SILENT_SECONDS, Stage
@@ -31,7 +30,8 @@ def disturbed(stage: Stage, backend: str, cases: Sequence[Case]) -> str:
             stage.sniffers[backend].drain()
             if one.speak() != "answered":
                 return "no answer before"
-            send(stage, backend, beyond(_last_said(stage, backend)))
+            packet = beyond(_last_said(stage, backend))
+            stage.places[backend].ground.call(lines.send, packet, read(packet).to)
         time.sleep(patience(SILENT_SECONDS))
         heard = [stranger for one in kept for stranger in _strangers(stage, one)]
         return "; ".join([in_words(kept), *heard])
@@ -45,7 +45,7 @@ def _last_said(stage: Stage, backend: str) -> bytes:
 
 def _strangers(stage: Stage, one: Kept) -> list[str]:
     """Who else sent something to the port of the connection. The other IP family has the same ports again."""
-    own, port = one.socket.getsockname()[:2]
+    own, port = one.own
     coming = Sorted(stage.sniffers[one.case.actor].read()).with_port(port)
     known = (str(one.flow.to), one.flow.port)
     others = {(each.source, each.source_port) for each in coming if (each.to, each.port) == (own, port)}
@@ -71,13 +71,3 @@ def beyond(data: bytes) -> bytes:
         options=said.options,
     )
     return bytes(type(last)(src=last.src, dst=last.dst) / segment)
-
-
-def send(stage: Stage, name: str, packet: bytes) -> None:
-    """A packet as it is, from the namespace of a Pod."""
-    version = packet[0] >> 4
-    kind = socket.AF_INET if version == 4 else socket.AF_INET6
-    with inside(stage.places[name].netns):
-        raw = socket.socket(kind, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    with raw:
-        raw.sendto(packet, (read(packet).to, 0))

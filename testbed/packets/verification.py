@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
-import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from testbed.errors import TestbedError
-from testbed.kernel import features
-from testbed.lab import rootfs
-from testbed.lab.bringup import bring_up
-from testbed.lab.cluster import Cluster
-from testbed.lab.machine import Machine
-from testbed.lab.spec import resolve
-from testbed.model.offers import LIVE, OFFERS, SCTP, ZONES
-from testbed.model.oracle import ZONE
-from testbed.packets import leftovers, scene, ways
-from testbed.packets.columns import Column, of_protocol, own_variant, without
+from testbed.model.offers import LIVE, OFFERS, SCTP
+from testbed.packets import leftovers, native
+from testbed.packets.columns import Column, of_protocol, without
 from testbed.packets.evidence import Evidence
 from testbed.packets.live import Live
 from testbed.packets.matrix import ANSWER_SECONDS, HURRY_SECONDS, Stage
 from testbed.packets.mutants import Mutant
 from testbed.packets.mutations import Hunt
+from testbed.packets.site import Machine, Site
 from testbed.packets.verdict import FAILED, NOT_RUN, PASSED, Verdict
 
 LEFTOVERS = "leftovers"
@@ -40,6 +32,7 @@ class Plan:
     """What is to be verified. `command`: the proxy to check in place of the agent, as for `set_proxy`.
 
     `faults`: a pattern of names, for `mutate`. `failures`: where to keep what tells of a failed case.
+    `fleet`: on the machines that are up, not on a cluster made for it.
     """
 
     name: str
@@ -47,6 +40,7 @@ class Plan:
     command: str = ""
     faults: str = "*"
     failures: Path | None = None
+    fleet: bool = False
 
     @property
     def services(self) -> Collection[str]:
@@ -62,9 +56,9 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
 
     Raises UsageError or TestbedError when the cluster or the scene does not come up.
     """
-    with _staged(plan, progress, plan.services) as (cluster, stage):
+    with _staged(plan, progress) as (site, stage):
         if plan.failures:
-            evidence = Evidence(plan.failures, cluster)
+            evidence = Evidence(plan.failures, site)
 
             def keep(mode: str, case: str, packets: Mapping[str, Sequence[bytes]]) -> None:
                 kept = evidence.keep(mode, case, packets)
@@ -74,7 +68,7 @@ def verify(plan: Plan, progress: Progress) -> Generator[Verdict, None, None]:
             stage.keep = keep
         for former, column in zip((None, *plan.columns), plan.columns, strict=False):
             progress(f"{column.name}: {len(column.cases) + len(column.live)} cases")
-            yield from _in_column(cluster, stage, former, column, plan, progress)
+            yield from _in_column(site, stage, former, column, plan, progress)
 
 
 def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
@@ -82,60 +76,47 @@ def mutate(plan: Plan, progress: Progress) -> Generator[Mutant, None, None]:
 
     Raises TestbedError too when a case fails without a fault.
     """
-    with _staged(plan, progress) as (cluster, stage):
+    with native.staged(plan.name, plan.columns, plan.command, progress) as (site, stage):
         for former, column in zip((None, *plan.columns), plan.columns, strict=False):
             progress(f"{column.name}: without a fault, then with one after the other")
             if former:
-                _switch(cluster, former, column, plan.command)
-            hunt = Hunt(cluster, stage, column.mode, column.cases, column.live)
+                _switch(site, former, column, plan.command)
+            hunt = Hunt(site.cluster, stage, column.mode, column.cases, column.live)
             yield from (replace(mutant, mode=column.name) for mutant in hunt.mutants(plan.faults))
 
 
 @contextmanager
-def _staged(
-    plan: Plan, progress: Progress, services: Collection[str] = OFFERS
-) -> Iterator[tuple[Cluster, Stage]]:
-    """A cluster with the scene on it, in the first of the modes."""
-    wishes = {
-        "name": plan.name,
-        "nodes": [{"name": node, "labels": {ZONE: zone}} for node, zone in ZONES.items()],
-        "proxy_mode": plan.columns[0].mode,
-        "proxy_command": plan.command,
-        "iptables": plan.columns[0].variant or "auto",
-    }
-    cluster = bring_up(resolve(wishes, tuple(column.mode for column in plan.columns)), progress=progress)
-    try:
-        progress("Pods and Services")
-        world = scene.build(cluster.kubeconfig, cluster.spec, _prepare_reading, services)
-        places = ways.places(cluster, world)
-        ways.prepare(cluster, world, places)
-        with Stage(world, places) as stage:
-            yield cluster, stage
-    finally:
-        cluster.state.destroy()
+def _staged(plan: Plan, progress: Progress) -> Iterator[tuple[Site, Stage]]:
+    if plan.fleet:
+        from testbed.packets import fleet
 
-
-def _prepare_reading() -> None:
-    importlib.import_module("testbed.packets.dissection")
+        with fleet.staged(plan.columns, plan.services, progress) as (site, stage):
+            yield site, stage
+    else:
+        with native.staged(plan.name, plan.columns, plan.command, progress, plan.services) as (
+            namespaces,
+            stage,
+        ):
+            yield namespaces, stage
 
 
 def _in_column(
-    cluster: Cluster, stage: Stage, former: Column | None, column: Column, plan: Plan, progress: Progress
+    site: Site, stage: Stage, former: Column | None, column: Column, plan: Plan, progress: Progress
 ) -> Iterator[Verdict]:
     """Switch from column `former` (None: it runs already) to `column` and run its cases."""
-    for verdict in _switched(cluster, stage, former, column, plan, progress):
+    for verdict in _switched(site, stage, former, column, plan, progress):
         yield replace(verdict, mode=column.name)
 
 
 def _switched(
-    cluster: Cluster, stage: Stage, former: Column | None, column: Column, plan: Plan, progress: Progress
+    site: Site, stage: Stage, former: Column | None, column: Column, plan: Plan, progress: Progress
 ) -> Iterator[Verdict]:
     mode = column.mode
     try:
         if former:
-            _switch(cluster, former, column, plan.command)
-            for node in cluster.spec.nodes:
-                yield _leftovers(cluster.machine(node.name), former, column)
+            _switch(site, former, column, plan.command)
+            for node in site.spec.nodes:
+                yield _leftovers(site, site.machine(node.name), former, column)
     except (TestbedError, OSError, subprocess.SubprocessError) as error:
         for case in column.cases:
             yield Verdict.of(mode, case, "", f"no switch to {column.name}: {error}", NOT_RUN)
@@ -143,16 +124,15 @@ def _switched(
             why = f"no switch to {column.name}: {error}"
             yield Verdict(mode, name, "any", "any", "any", "", why, NOT_RUN)
         return
-    sctp = features.has("sctp")
-    for case in () if sctp else of_protocol(column, SCTP):
+    for case in () if site.sctp else of_protocol(column, SCTP):
         yield Verdict.of(mode, case, "", NO_SCTP, NOT_RUN)
-    column = column if sctp else without(column, SCTP)
+    column = column if site.sctp else without(column, SCTP)
     unsettled = stage.settle(mode, {case.service for case in column.cases} | set(LIVE if column.live else ()))
     if unsettled:
         others = f"{unsettled[0]} and {len(unsettled) - 1} others do not work"
         progress(f"{column.name}: the rules are not in: {others}")
     seconds = HURRY_SECONDS if unsettled else ANSWER_SECONDS
-    with closing(Live(cluster, stage, mode, plan.command)) as live:
+    with closing(Live(site, stage, mode, plan.command)) as live:
         if column.live:
             live.begin()
         yield from stage.verdicts(mode, column.cases, seconds=seconds)
@@ -160,20 +140,16 @@ def _switched(
             yield from (verdict for verdict in live.verdicts() if verdict.case in column.live)
 
 
-def _switch(cluster: Cluster, former: Column, column: Column, command: str) -> None:
+def _switch(site: Site, former: Column, column: Column, command: str) -> None:
     """Another mode on the live nodes. What the other variant of iptables has, no successor finds: it goes."""
-    variant = column.variant or own_variant()
-    if variant != (former.variant or own_variant()):
-        cluster.set_proxy("none")
-        for node in cluster.spec.nodes:
-            machine = cluster.machine(node.name)
-            machine.run([sys.executable, "-m", "testbed.cli.main", "kube-proxy", "--cleanup"])
-            rootfs.choose_iptables(variant, machine.root)
-    cluster.set_proxy(column.mode, command=command)
+    variant = column.variant or site.variant
+    if variant != (former.variant or site.variant):
+        site.choose_iptables(variant)
+    site.set_proxy(column.mode, command=command)
 
 
-def _leftovers(machine: Machine, former: Column, column: Column) -> Verdict:
-    variant = former.variant or own_variant()
+def _leftovers(site: Site, machine: Machine, former: Column, column: Column) -> Verdict:
+    variant = former.variant or site.variant
 
     def run(argv: Sequence[str]) -> str:
         return _output(machine, [argv[0].replace("tables-save", f"tables-{variant}-save"), *argv[1:]])

@@ -3,76 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from testbed.kernel import sysctl
-from testbed.kernel.namespaces import inside
-from testbed.lab.cluster import Cluster
-from testbed.lab.machine import Machine
-from testbed.lab.network import INTERFACE
 from testbed.model.families import Address
 from testbed.model.offers import CLIENT, FIRST, SECOND, SERVERS, VISITORS, WAYS
 from testbed.model.oracle import Sender, World
-from testbed.model.topology import LOAD_BALANCERS
+from testbed.model.topology import LOAD_BALANCERS, UNDERLAYS, ClusterSpec
 from testbed.packets import scene
 from testbed.packets.matrix import BRIDGE, Place
+from testbed.packets.site import Machine, Site
 
-UNLIMITED = ("net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0", "net.ipv6.icmp.ratelimit=0")
+UNLIMITED = {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_ratemask": 0, "net.ipv6.icmp.ratelimit": 0}
+"""Of a node: no ICMP error is held back."""
 MTU_SECONDS = 1
 """How long a sender remembers that the way to an address is narrow; meanwhile nobody tells it again."""
-NO_REDIRECTS = tuple(
-    f"net.{kind}.conf.{link}.accept_redirects=0" for kind in ("ipv4", "ipv6") for link in ("all", INTERFACE)
-)
+FORGETFUL = {f"net.{kind}.route.mtu_expires": MTU_SECONDS for kind in ("ipv4", "ipv6")}
+PROTOCOL = "217"
+"""The number that our routes bear (rt_protos of iproute2 has no name for it)."""
 
 
-def prepare(cluster: Cluster, world: World, places: Mapping[str, Place]) -> None:
+@dataclass(frozen=True)
+class Links:
+    """`uplinks`: by machine, the one that leads to the others. `beyond`: the networks that nodes send to the
+    client: what no rule stops goes there, and it is the client who sees it.
+    """
+
+    uplinks: Mapping[str, str]
+    beyond: tuple[str, ...]
+
+
+def beyond(spec: ClusterSpec) -> tuple[str, ...]:
+    """The networks that the scene's packets may go to and nobody is in, and those of the visitors."""
+    networks = [*spec.service_cidrs, *LOAD_BALANCERS.values(), *UNDERLAYS.values()]
+    networks += [network for each in WAYS.values() for network in each.values()]
+    return tuple(str(network) for network in networks if network.version in spec.families)
+
+
+def of_client(uplink: str) -> dict[str, int]:
+    """The client sends nothing back; and without redirects it stays with the node that a case is about, even
+    if there is a shorter way."""
+    redirects = {
+        f"net.{kind}.conf.{link}.accept_redirects": 0 for kind in ("ipv4", "ipv6") for link in ("all", uplink)
+    }
+    return {"net.ipv4.ip_forward": 0, "net.ipv6.conf.all.forwarding": 0} | redirects
+
+
+def prepare(site: Site, world: World, places: Mapping[str, Place], links: Links) -> None:
     """What the matrix needs besides a cluster: no ICMP error is held back, and the outside client has a way
     to the Service ranges and the load balancers, through the first node, and to external addresses.
 
-    The way to some Pods is narrow, and nobody remembers for long that it is.
+    The way to some Pods is narrow, and nobody remembers for long that it is. `clear` takes it all back but
+    for sysctls.
     """
+    spec = site.spec
     for end, mtu in world.path_mtus.items():
-        way = ["dev", BRIDGE, "mtu", str(mtu)]
-        cluster.machine(SECOND).run(["ip", "route", "replace", end, *way])
+        _route(site.machine(SECOND), end, "dev", BRIDGE, "mtu", str(mtu))
     for place in places.values():
-        with inside(place.netns):
-            for kind in ("ipv4", "ipv6"):
-                sysctl.put(f"net.{kind}.route.mtu_expires", MTU_SECONDS)
-    client, nodes = cluster.machine(CLIENT), {node.name: node for node in cluster.spec.nodes}
-    ways = [(network, FIRST) for network in (*cluster.spec.service_cidrs, *LOAD_BALANCERS.values())]
+        for name, value in FORGETFUL.items():
+            place.ground.call(sysctl.put, name, value)
+    client, nodes = site.machine(CLIENT), {node.name: node for node in spec.workers}
+    ways = [(network, FIRST) for network in (*spec.service_cidrs, *LOAD_BALANCERS.values())]
     ways += [(network, node) for node, networks in WAYS.items() for network in networks.values()]
     for network, name in ways:
-        if network.version in cluster.spec.families:
-            _route(client, str(network), nodes[name].address_of(network.version))
-    # What no rule stops goes to the default gateway: it is the client, who sees it.
+        if network.version in spec.families:
+            _route_via(client, str(network), nodes[name].address_of(network.version))
     for each in nodes:
-        machine = cluster.machine(each)
-        machine.run(["sysctl", "-qw", *UNLIMITED])
-        for address in cluster.spec.client_addresses:
-            _route(machine, "default", address, "dev", INTERFACE)
-    # Without forwarding it does not send it back there, and without redirects it stays with the node that the
-    # case is about, though there is a shorter way. Visitors' addresses are for who asks for them.
-    visitors = [one for version in cluster.spec.families for one in VISITORS[version]]
-    rest = {4: f"/32 dev {INTERFACE}", 6: f"/128 dev {INTERFACE} nodad preferred_lft 0"}
+        machine = site.machine(each)
+        machine.run(["sysctl", "-qw", *(f"{name}={value}" for name, value in UNLIMITED.items())])
+        for address in spec.client_addresses:
+            for network_ in links.beyond:
+                if network_ == "default" or (":" in network_) == (address.version == 6):
+                    _route_via(machine, network_, address, "dev", links.uplinks[each])
+    # Visitors' addresses are for who asks for them.
+    visitors = [one for version in spec.families for one in VISITORS[version]]
+    link = links.uplinks[CLIENT]
+    rest = {4: f"/32 dev {link}", 6: f"/128 dev {link} nodad preferred_lft 0"}
     adding = [f"ip address add {one}{rest[one.version]}" for one in visitors]
     client.run(["sh", "-c", "; ".join(adding)])
-    client.run(["sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0", *NO_REDIRECTS])
+    client.run(["sysctl", "-qw", *(f"{name}={value}" for name, value in of_client(link).items())])
 
 
-def _route(machine: Machine, network: str, via: Address, *more: str) -> None:
-    machine.run(["ip", f"-{via.version}", "route", "replace", network, "via", str(via), *more])
+def clear(site: Site, links: Links) -> None:
+    """Take the routes and addresses away again."""
+    flush = [f"ip -{version} route flush proto {PROTOCOL}" for version in site.spec.families]
+    for name in (CLIENT, *(node.name for node in site.spec.workers)):
+        site.machine(name).run(["sh", "-c", "; ".join(flush)])
+    link = links.uplinks[CLIENT]
+    leave = [f"ip address flush dev {link} to {UNDERLAYS[version]}" for version in site.spec.families]
+    site.machine(CLIENT).run(["sh", "-c", "; ".join(leave)])
 
 
-def places(cluster: Cluster, world: World) -> dict[str, Place]:
-    """The Pods, nodes and client of the scene by the names that cases use."""
-    found = {}
-    for node in cluster.spec.workers:
-        senders = (Sender(address, node.name, host=True) for address in node.addresses)
-        found[node.name] = Place(cluster.machine(node.name).netns, tuple(senders))
-    for name, node_name in SERVERS.items():
+def _route_via(machine: Machine, network: str, via: Address, *more: str) -> None:
+    _route(machine, network, "via", str(via), *more, version=via.version)
+
+
+def _route(machine: Machine, network: str, *way: str, version: int = 0) -> None:
+    family = version or ip_address(network).version
+    machine.run(["ip", f"-{family}", "route", "replace", network, *way, "proto", PROTOCOL])
+
+
+def senders(world: World, name: str) -> tuple[Sender, ...]:
+    """Who a Pod, node or the client of the scene is, in each family."""
+    if name == CLIENT:
+        return tuple(Sender(address) for address in world.spec.client_addresses)
+    if home := SERVERS.get(name):
         pod = scene.pod_of(world, name)
-        senders = (Sender(ip_address(each["ip"]), node_name) for each in pod["status"]["podIPs"])
-        found[name] = Place(cluster.machine(node_name).pod_netns(pod), tuple(senders))
-    outside = tuple(Sender(address) for address in cluster.spec.client_addresses)
-    found[CLIENT] = Place(cluster.machine(CLIENT).netns, outside)
-    return found
+        return tuple(Sender(ip_address(each["ip"]), home) for each in pod["status"]["podIPs"])
+    node = next(one for one in world.spec.nodes if one.name == name)
+    return tuple(Sender(address, name, host=True) for address in node.addresses)

@@ -19,8 +19,9 @@ from testbed.model.cases import CASES, Case, To
 from testbed.model.offers import CLIENT, FIRST, HOMES, NODE_PORTS
 from testbed.model.oracle import Sender, World
 from testbed.model.topology import ClusterSpec, NodeWish, plan
+from testbed.packets.ground import Here, answers
 from testbed.packets.matrix import FAILED, PASSED, Place, Stage
-from testbed.packets.probe import Question, Result, ask
+from testbed.packets.probe import Question, Result
 
 SPEC = plan(ClusterSpec(), (NodeWish(FIRST),))
 PODS = {"near": "10.244.1.2", "caller": "10.244.1.3", "far": "10.244.1.4"}
@@ -158,7 +159,9 @@ def rules() -> list[str]:
 
 def program(stage: Stage, lines: list[str]) -> None:
     """Put rules in place of those that are there."""
-    inside(stage.places[FIRST].netns, "\n".join(lines), "iptables-restore")
+    ground = stage.places[FIRST].ground
+    assert isinstance(ground, Here)
+    inside(ground.netns, "\n".join(lines), "iptables-restore")
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +202,7 @@ def stage() -> Iterator[Stage]:
         senders = {name: Sender(ip_address(address), FIRST) for name, address in PODS.items()}
         senders[FIRST] = Sender(ip_address(NODE), FIRST, host=True)
         senders[CLIENT] = Sender(ip_address(OUTSIDE))
-        places = {name: Place(netns[name], (senders[name],)) for name in names}
+        places = {name: Place(Here(Path(netns[name])), (senders[name],)) for name in names}
         yield stack.enter_context(Stage(objects(), places))
 
 
@@ -297,7 +300,8 @@ def test_a_mode_is_held_to_its_own_deviations(right: Stage) -> None:
 def test_a_probe_says_what_its_socket_said(right: Stage) -> None:
     def result(to: str, port: int, protocol: str, seconds: float = 2.0) -> Result:
         number, token = next(right.questions)
-        (answer,) = ask(right.places["caller"].netns, [Question(to, port, protocol, number, token, seconds)])
+        question = Question(to, port, protocol, number, token, seconds)
+        (answer,) = answers([(right.places["caller"].ground, question)])
         return answer.result
 
     assert result(PODS["near"], 8080, "TCP") is Result.ANSWERED

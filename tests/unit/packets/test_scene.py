@@ -14,6 +14,7 @@ from testbed.model.oracle import World
 from testbed.model.topology import ClusterSpec, NodeWish, plan
 from testbed.packets import scene
 
+MADE = {"namespace": scene.NAMESPACE}
 SPEC = plan(ClusterSpec(), (NodeWish("node01"), NodeWish("node02")))
 
 
@@ -27,7 +28,7 @@ def world() -> World:
         addresses = [{"ip": f"10.244.1.{number}"}, {"ip": f"fd00:10:244:1::{number}"}]
         pods.append({**template, "status": {"podIPs": addresses, "phase": "Running", "conditions": [ready]}})
     slices = []
-    for service in scene.services(sctp=True):
+    for service in scene.services(True, SPEC):
         name = service["metadata"]["name"]
         backends = ready_of(name)
         for family, address in (("IPv4", "10.244.1.9"), ("IPv6", "fd00:10:244:1::9")):
@@ -36,13 +37,16 @@ def world() -> World:
             ready = {"addresses": [address], "conditions": {"ready": True}}
             slices.append(
                 {
-                    "metadata": {"namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+                    "metadata": {
+                        "namespace": scene.NAMESPACE,
+                        "labels": {"kubernetes.io/service-name": name},
+                    },
                     "addressType": family,
                     "endpoints": [ready for _ in backends],
                 }
             )
     balanced = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "2001:db8:2::1"}]}}
-    services = tuple({**service, "status": balanced} for service in scene.services(sctp=True))
+    services = tuple({**service, "status": balanced} for service in scene.services(True, SPEC))
     return World(SPEC, services, tuple(slices), tuple(pods))
 
 
@@ -54,7 +58,7 @@ def test_a_complete_scene() -> None:
 def test_a_scene_of_some_services_is_complete_with_them() -> None:
     whole = world()
     some = [one for one in whole.services if one["metadata"]["name"] == "near"]
-    assert [one["metadata"]["name"] for one in scene.services(sctp=True, names=["near"])] == ["near"]
+    assert [one["metadata"]["name"] for one in scene.services(True, SPEC, ["near"])] == ["near"]
     part = World(SPEC, tuple(some), whole.slices, whole.pods)
     assert scene._missing(part, {"near": OFFERS["near"]}) == ""
     assert scene._missing(World(SPEC, (), (), whole.pods), {"near": OFFERS["near"]}).startswith(
@@ -75,13 +79,13 @@ def test_what_is_missing_is_named() -> None:
     for slices, count in ((none, 0), (half, 1)):
         told = scene._missing(World(SPEC, whole.services, slices, whole.pods))
         assert told.endswith(f"{count} ready endpoints, not 2")
-    bare = World(SPEC, tuple(scene.services(sctp=True)), whole.slices, whole.pods)
+    bare = World(SPEC, tuple(scene.services(True, SPEC)), whole.slices, whole.pods)
     assert scene._missing(bare) == "Service near has no load balancer address"
     assert scene._missing(World(SPEC)).startswith("Pod ")
 
 
 def test_the_manifests_serve_every_case() -> None:
-    services = {service["metadata"]["name"]: service for service in scene.services(sctp=True)}
+    services = {service["metadata"]["name"]: service for service in scene.services(True, SPEC)}
     assert set(services) == set(OFFERS)
     (container,) = next(scene.deployments(sctp=True))["spec"]["template"]["spec"]["containers"]
     pod_ports = {(port["containerPort"], port["protocol"]) for port in container["ports"]}
@@ -97,7 +101,7 @@ def test_the_manifests_serve_every_case() -> None:
 @pytest.mark.feature("B1")
 def test_sctp_is_asked_for_where_the_kernel_has_it() -> None:
     for sctp in (False, True):
-        texts = [json.dumps(one) for one in (*scene.deployments(sctp), *scene.services(sctp))]
+        texts = [json.dumps(one) for one in (*scene.deployments(sctp), *scene.services(sctp, SPEC))]
         assert any("SCTP" in text for text in texts) is sctp
 
 
