@@ -315,6 +315,3 @@ def pytest_terminal_summary(terminalreporter, config):
     if SUMMARY in config.stash:
         terminalreporter.section("proxy modes compared")
         terminalreporter.write_line(config.stash[SUMMARY])
-        terminalreporter.write_line("")
-        for name in ("report.html", "report.md", "results.json"):
-            terminalreporter.write_line(str(config.stash[RESULTS] / name))

@@ -8,6 +8,7 @@ and `machine_info.environments` what else a `Run` has. So pytest-benchmark reads
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -168,7 +169,10 @@ def extra_info(cell: Cell) -> dict[str, Any]:
 
 
 def load_results(path: Path) -> Results:
-    """Results from a results file, or from the directory that holds one. Raises UsageError."""
+    """Results from a results file, or from the directory that holds one. Raises UsageError.
+
+    What another version measured, and this one does not, is left out, and said so.
+    """
     file = path / "results.json" if path.is_dir() else path
     try:
         raw = json.loads(file.read_text())
@@ -179,6 +183,9 @@ def load_results(path: Path) -> Results:
     except ValueError:
         raise UsageError(f"{file} is not JSON; give a results.json of `testbed bench`") from None
     try:
+        if gone := {one["extra_info"]["measure"] for one in raw["benchmarks"]} - {*MEASURES}:
+            names = ", ".join(sorted(gone))
+            print(f"{file}: left out what this version does not measure: {names}", file=sys.stderr)
         return _results(raw)
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
@@ -191,6 +198,8 @@ def _results(raw: Mapping[str, Any]) -> Results:
     cells: dict[str, list[Cell]] = {}
     for benchmark in raw["benchmarks"]:
         info = benchmark["extra_info"]
+        if info["measure"] not in MEASURES:
+            continue
         of = MEASURES[info["measure"]].unit
         cell = Cell(
             info["environment"],

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page, Markdown, the terminal, and a picture by itself."""
+"""The report of a run: one self-contained HTML page, Markdown, pictures, and the terminal."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from testbed.bench import page, plots, tables
-from testbed.bench.measures import FIRST_PACKET, KEEP_ALIVE, MEASURES, RULES_MEMORY, count_of
+from testbed.bench import page, pictures, plots, tables
+from testbed.bench.measures import FIRST_PACKET, MEASURES, count_of
 from testbed.bench.plan import OTHER_NODE
 from testbed.bench.record import Results, Run
 from testbed.bench.summary import ENVIRONMENTS, Summary, summarise
-from testbed.bench.svg import element, text, title
 from testbed.bench.topology import picture
 from testbed.bench.units import INSTRUCTIONS, unit
 from testbed.bench.words import sentences
+from testbed.errors import TestbedError
 
 HEADING = "Service proxy modes compared"
 HOW = (
@@ -160,9 +160,10 @@ def _method(summed: Sequence[Summary]) -> str:
     )
 
 
-def markdown(summed: Sequence[Summary], taken: str) -> str:
-    """The same for a CI summary or an issue: sentences and tables."""
+def markdown(summed: Sequence[Summary], taken: str, picture: str = "") -> str:
+    """The same for a CI summary or an issue: sentences and tables. `picture`: where one is."""
     parts = [f"# {HEADING}", page.when(taken)]
+    parts += [f"![{pictures.TITLE}]({picture})"] if picture else []
     for summary in summed:
         parts.append(f"## {summary.title}")
         parts.append("\n".join(f"- {sentence}" for sentence in sentences(summary)))
@@ -192,12 +193,21 @@ def terminal(summed: Sequence[Summary]) -> str:
     return "\n\n".join(parts)
 
 
-def write(directory: Path, summed: Sequence[Summary], taken: str) -> list[Path]:
-    """Leave report.html and report.md in `directory`; their paths."""
-    pages = {"report.html": html(summed, taken), "report.md": markdown(summed, taken)}
-    for name, content in pages.items():
-        (directory / name).write_text(content)
-    return [directory / name for name in pages]
+def write(directory: Path, summed: Sequence[Summary], taken: str) -> list[str]:
+    """Leave report.html, .md, .svg and .png in `directory`: a line for each, or for what there is none of."""
+    drawing = pictures.svg(summed)
+    files = {"html": html(summed, taken), "md": markdown(summed, taken, "report.svg" if drawing else "")}
+    files |= {"svg": drawing} if drawing else {}
+    for suffix, content in files.items():
+        (directory / f"report.{suffix}").write_text(content)
+    lines = [str(directory / f"report.{suffix}") for suffix in files]
+    if drawing:
+        try:
+            pictures.png(drawing, directory / "report.png")
+            lines.append(str(directory / "report.png"))
+        except TestbedError as error:
+            lines.append(f"no report.png: {error}")
+    return lines
 
 
 def figures(summed: Sequence[Summary]) -> dict[str, Any]:
@@ -209,38 +219,3 @@ def figures(summed: Sequence[Summary]) -> dict[str, Any]:
         }
         for summary in summed
     }
-
-
-PICTURED = (FIRST_PACKET.name, KEEP_ALIVE.name, RULES_MEMORY.name)
-"""The measures of the picture, the first two of them that a run has."""
-
-
-def svg(summed: Sequence[Summary]) -> str:
-    """One picture by itself, for a README: the main measures against Services, a row an environment."""
-    step_x, step_y = plots.WIDTH + 10, plots.HEIGHT + 62
-    drawings: list[str] = []
-    for row, summary in enumerate(summed):
-        shown = [measure for measure in PICTURED if measure in summary.rows][:2]
-        for column, measure in enumerate(shown):
-            rows = plots.slices(summary, measure)[0][1]
-            drawings.append(
-                element(
-                    "g",
-                    text(MEASURES[measure].title + ", median", plots.LEFT, 22, "strong"),
-                    element("g", *plots.growth_parts(summary, measure, rows), transform="translate(0,32)"),
-                    transform=f"translate({column * step_x},{row * step_y})",
-                )
-            )
-        drawings.append(text(summary.title, plots.LEFT, (row + 1) * step_y - 12.0, "small"))
-    width, height = 2 * step_x - 10, len(summed) * step_y
-    style = page.own("page.css").partition("* {")[0] + page.own("plot.css") + ".plot { color: var(--ink); }"
-    return element(
-        "svg",
-        element("style", style),
-        title("Proxy modes against the number of Services"),
-        element("rect", width=width, height=height, rx=10, class_="paper"),
-        *drawings,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {width} {height}",
-        class_="plot",
-    )

@@ -20,7 +20,7 @@ _STATS: Any = pytest_stats.Stats
 
 
 def save(directory: Path, runs: Sequence[Run]) -> str:
-    """Write results.json, report.html and report.md; returns the report for the terminal."""
+    """Write results.json and the reports; returns the report for the terminal, and what there is now."""
     directory.mkdir(parents=True, exist_ok=True)
     content = {
         "machine_info": {
@@ -36,8 +36,8 @@ def save(directory: Path, runs: Sequence[Run]) -> str:
     (directory / "results.json").write_text(json.dumps(content, indent=1))
     results = load_results(directory)  # what is reported is what was written
     summed = report.summaries(results)
-    report.write(directory, summed, results.taken)
-    return report.terminal(summed)
+    written = [*report.write(directory, summed, results.taken), str(directory / "results.json")]
+    return "\n".join([report.terminal(summed), "", *written])
 
 
 def identity(cell: Cell) -> str:

@@ -1,8 +1,8 @@
 """Measure and compare proxy modes, or proxies of your own, at growing numbers of Services.
 
-Runs the benchmarks of the checkout under pytest-benchmark and leaves results.json, report.html and report.md.
-A mode that the running kernel cannot do moves the comparison into a small VM by itself. Ctrl-C keeps what was
-measured; --resume goes on from there.
+Runs the benchmarks of the checkout under pytest-benchmark and leaves results.json and report.html, .md, .svg
+and .png. A mode that the running kernel cannot do moves the comparison into a small VM by itself. Ctrl-C
+keeps what was measured; --resume goes on from there.
 
 --clock instructions counts the instructions of a first packet in a small VM instead of timing it: figures
 that repeat to half a percent on any machine, however busy. It knows iptables (both variants, iptables-legacy
@@ -165,7 +165,6 @@ def _count(args: argparse.Namespace) -> int:
     directory = args.output or Path("results/instructions")
     run = counted.collect(modes, sizes, _say)
     print(save(directory, [run]))
-    print("\n" + "\n".join(str(directory / name) for name in ("report.html", "report.md", "results.json")))
     return 0
 
 

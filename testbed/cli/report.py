@@ -1,7 +1,7 @@
 """Turn results into a page and Markdown again, or compare two runs of the same environment.
 
-testbed report results/latest                     writes report.html and report.md beside results.json
-testbed report results/latest --svg latency.svg   writes a picture, as those of the README
+testbed report results/latest                     writes report.html, .md, .svg and .png beside results.json
+testbed report results/latest --svg latency.svg   writes a picture, as those of the README; --png: as PNG
 testbed report results/monday results/tuesday     prints what changed, and whether it is more than noise
 testbed report monday tuesday --html changes.html writes that as a page
 """
@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, metavar="DIR|FILE", help="results of `testbed bench`")
     parser.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="later results to compare with")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write only the picture, as SVG")
+    parser.add_argument(
+        "--png", type=Path, metavar="FILE", help="the same as PNG, by Chromium if there is one"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="of two results: write a page, too")
     parser.add_argument(
         "-o",
@@ -35,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from testbed.bench import report
+    from testbed.bench import pictures, report
     from testbed.bench.record import load_results
 
     results = load_results(args.results)
@@ -46,17 +49,28 @@ def run(args: argparse.Namespace) -> int:
     if args.html:
         raise UsageError("--html is for two results: one alone has report.html beside it")
     summed = report.summaries(results)
-    if args.svg:
-        args.svg.write_text(report.svg(summed))
-        print(args.svg)
-        return 0
+    if args.svg or args.png:
+        return _draw(args, pictures.svg(summed))
     directory = args.results if args.results.is_dir() else args.results.parent
     pages = report.write(directory, summed, results.taken)
     if args.output == "json":
         print(json.dumps(report.figures(summed)))
     else:
         print(report.terminal(summed) if args.output == "text" else report.markdown(summed, results.taken))
-        print(f"\n{' '.join(map(str, pages))}")
+        print("\n" + "\n".join(pages))
+    return 0
+
+
+def _draw(args: argparse.Namespace, drawing: str) -> int:
+    from testbed.bench import pictures
+
+    if not drawing:
+        raise UsageError(f"{args.results} has nothing to draw: {', '.join(pictures.PICTURED)} are drawn")
+    if args.svg:
+        args.svg.write_text(drawing)
+    if args.png:
+        pictures.png(drawing, args.png)
+    print("\n".join(str(file) for file in (args.svg, args.png) if file))
     return 0
 
 

@@ -82,6 +82,15 @@ def test_what_is_no_results_file_is_refused(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_measure_that_is_no_more_is_left_out_and_named(tmp_path, capsys):
+    gone = {"extra_info": extra_info(CELL) | {"measure": "rules-kernel"}, "stats": {"data": [1.0] * 3}}
+    kept = {"extra_info": extra_info(CELL), "stats": {"data": replayed(CELL)}}
+    loaded = load_results(results(tmp_path, benchmarks=[gone, kept]))
+    assert loaded.runs[0].cells == (CELL,)
+    assert "left out what this version does not measure: rules-kernel" in capsys.readouterr().err
+    assert load_results(results(tmp_path, benchmarks=[gone])).runs == ()
+
+
 def test_results_without_samples_are_refused(tmp_path):
     path = results(tmp_path, benchmarks=[{"extra_info": extra_info(CELL), "stats": {"median": 1}}])
     with pytest.raises(UsageError, match="without its samples"):

@@ -2,12 +2,13 @@
 
 import random
 import re
+import struct
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
-from testbed.bench import compare, difference, report, tables
+from testbed.bench import compare, difference, pictures, report, tables
 from testbed.bench.columns import DIRECT
 from testbed.bench.measures import FIRST_PACKET, GROWTH, KEEP_ALIVE
 from testbed.bench.record import Cell, Results, Run
@@ -124,8 +125,32 @@ def test_the_page_is_whole_loads_nothing_and_escapes():
     )
 
 
+@pytest.mark.feature("D8")
+def test_a_run_is_a_page_markdown_and_pictures(tmp_path):
+    lines = report.write(tmp_path, [summarise(run())], "")
+    assert [line.rpartition(".")[2] for line in lines[:3]] == ["html", "md", "svg"]
+    assert "(report.svg)" in (tmp_path / "report.md").read_text()
+    if pictures.browser():
+        width, height = struct.unpack(">II", (tmp_path / "report.png").read_bytes()[16:24])
+        assert (width, height) == (2 * 970, 2 * 392)
+
+
+def test_without_a_browser_a_line_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "BROWSERS", ("no-such-browser",))
+    lines = report.write(tmp_path, [summarise(run())], "")
+    assert lines[-1] == "no report.png: PNG needs a browser: apt-get install chromium"
+    assert not (tmp_path / "report.png").exists()
+
+
+def test_a_run_without_what_is_drawn_has_no_picture(tmp_path):
+    bare = run()
+    bare = replace(bare, cells=tuple(cell for cell in bare.cells if cell.measure == GROWTH.name))
+    assert pictures.svg([summarise(bare)]) == ""
+    assert len(report.write(tmp_path, [summarise(bare)], "")) == 2
+
+
 def test_the_picture_stands_by_itself():
-    root = ElementTree.fromstring(report.svg([summarise(run())]))
+    root = ElementTree.fromstring(pictures.svg([summarise(run())]))
     assert "prefers-color-scheme: dark" in root.find("{http://www.w3.org/2000/svg}style").text
 
 
