@@ -77,19 +77,22 @@ class Agent:
             each.follow(services, slices, node)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(informer.run()) for informer in (services, slices, node)]
-            running.append(tasks.create_task(self._program(services, slices, proxiers)))
+            running.append(tasks.create_task(self._program(services, slices, proxiers, health)))
             await ended.wait()
             log.info("Ending; rules stay as they are")
             for task in running:
                 task.cancel()
 
-    async def _program(self, services: Informer, slices: Informer, proxiers: Sequence[Proxier]) -> None:
+    async def _program(
+        self, services: Informer, slices: Informer, proxiers: Sequence[Proxier], health: HealthServer
+    ) -> None:
         """The first sync waits for the whole picture, so that a restart takes no Service away."""
         await services.synced.wait()
         await slices.synced.wait()
         for each in proxiers:
             await each.begin()
         await proxiers[0].loop.in_worker(clean_up_others, self.mode)
+        health.alone = True
         async with asyncio.TaskGroup() as tasks:
             for each in proxiers:
                 tasks.create_task(each.loop.run())

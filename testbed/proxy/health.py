@@ -19,7 +19,8 @@ TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 
 
 class HealthServer:
-    """Healthy: no change of any family has been waiting for its sync longer than two sync periods.
+    """Healthy: the node's rules are this mode's alone, and no change of any family has been waiting for its
+    sync longer than two sync periods.
 
     /healthz, which load balancers ask, also says no when the node is about to go; /livez does not (KEP-3836).
     """
@@ -31,6 +32,8 @@ class HealthServer:
         self._runner: web.AppRunner | None = None
         self._answers = {probe: _answers(probe) for probe in ("healthz", "livez")}
         self.node_eligible = True
+        self.alone = False
+        """What other modes had left on the node is gone: until then it could be theirs what answers."""
 
     async def start(self, *binds: str) -> None:
         """Listen on each `ADDRESS:PORT`. One that is taken is logged: Services matter more than probes."""
@@ -61,7 +64,7 @@ class HealthServer:
             await self._runner.cleanup()
 
     def healthy(self, now: float) -> bool:
-        return bool(self._metrics) and all(self._well(each, now) for each in self._metrics)
+        return self.alone and bool(self._metrics) and all(self._well(each, now) for each in self._metrics)
 
     def _well(self, metrics: Metrics, now: float) -> bool:
         waits = metrics.oldest_pending

@@ -25,12 +25,13 @@ PATIENCE = 1000.0
 Answers = Mapping[str, tuple[int, dict[str, Any]]]
 
 
-def probed(metrics: Metrics, node: dict[str, Any] | None = NODE) -> tuple[Answers, str]:
+def probed(metrics: Metrics, node: dict[str, Any] | None = NODE, alone: bool = True) -> tuple[Answers, str]:
     """What each probe answers, and the metrics afterwards, by the address for metrics."""
 
     async def ask() -> tuple[Answers, str]:
         health = HealthServer([metrics], "iptables", PATIENCE)
         health.own_node(None, node)
+        health.alone = alone
         ports = []
         for _ in range(2):
             with socket.create_server(("127.0.0.1", 0)) as free:
@@ -56,6 +57,11 @@ def synced(pending: float = 0.0) -> Metrics:
     metrics.last_queued.value = time.time()
     metrics.oldest_pending = time.time() - pending if pending else 0.0
     return metrics
+
+
+def test_while_rules_of_another_mode_are_there_an_agent_is_not_healthy() -> None:
+    found, _ = probed(synced(), alone=False)
+    assert {probe: status for probe, (status, _) in found.items()} == {"healthz": 503, "livez": 503}
 
 
 @pytest.mark.parametrize(
