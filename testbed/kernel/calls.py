@@ -50,14 +50,18 @@ class Caller:
         return self.start(function, *args, **kwargs).result()
 
     def _result(self, number: int, timeout: float | None) -> Any:
+        good, value = self._outcome(number, timeout)
+        if good:
+            return value
+        raise value
+
+    def _outcome(self, number: int, timeout: float | None) -> tuple[bool, Any]:
+        """Whether a call returned, and what; or else its exception. Raises what befell the stream itself."""
         self._socket.settimeout(timeout)
         while number not in self._done:
             received, good, value = _receive(self._socket.recv)
             self._done[received] = (good, value)
-        good, value = self._done.pop(number)
-        if good:
-            return value
-        raise value
+        return self._done.pop(number)
 
 
 def serve(

@@ -6,12 +6,15 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from testbed.errors import TestbedError
-from testbed.kernel.calls import Caller, serve
+from testbed.kernel.calls import Caller, Pending, serve
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 COMMAND = ("testbed", "fleet", "calls")
 """What runs in the Pod. It needs an image with this program in it: ours have the node's."""
@@ -24,9 +27,18 @@ class Distant(Caller):
     """A Python in a Pod, as `testbed.kernel.netns.Worker` is one in a namespace of this machine.
 
     It trusts the Pod's machine: what comes back is unpickled. It ends with `close`, or with its context.
+    `patience`: seconds after which a call whose caller waits for ever has failed (its machine is gone).
     """
 
-    def __init__(self, kubeconfig: Path, pod: Mapping[str, Any], command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        pod: Mapping[str, Any],
+        command: Sequence[str] = COMMAND,
+        patience: float | None = None,
+    ) -> None:
+        self._patience = patience
+        self._said = b""
         self.name = str(pod["metadata"]["name"])
         namespace = str(pod["metadata"]["namespace"])
         words = ["kubectl", f"--kubeconfig={kubeconfig}", f"--namespace={namespace}", "exec", "-i", self.name]
@@ -40,15 +52,33 @@ class Distant(Caller):
                 stderr=subprocess.PIPE,
             )
 
-    def _result(self, number: int, timeout: float | None) -> Any:
+    def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Pending[T]:
+        with self._told():
+            return super().start(function, *args, **kwargs)
+
+    def _outcome(self, number: int, timeout: float | None) -> tuple[bool, Any]:
+        with self._told():
+            try:
+                return super()._outcome(number, self._patience if timeout is None else timeout)
+            except TimeoutError:
+                if timeout is not None:
+                    raise
+                raise TestbedError(
+                    f"Pod {self.name} has not answered for {self._patience:g} s; is its machine up?"
+                ) from None
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """The end of the stream is told in kubectl's words. Raises TestbedError."""
         try:
-            return super()._result(number, timeout)
+            yield
         except (EOFError, ConnectionError):
             raise TestbedError(f"Pod {self.name} takes no more calls: {self._last_words()}") from None
 
     def _last_words(self) -> str:
         assert self._exec.stderr is not None
-        said = self._exec.stderr.read(LAST_WORDS).decode(errors="replace").strip()
+        self._said += self._exec.stderr.read(LAST_WORDS)
+        said = self._said.decode(errors="replace").strip()
         return said.splitlines()[-1] if said else "its connection has ended"
 
     def close(self) -> None:
