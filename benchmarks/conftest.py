@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.bench.collect import TAKINGS
 from testbed.bench.columns import DEFAULT, DIRECT
 from testbed.bench.compare import differing
+from testbed.bench.environments import FLEET
 from testbed.bench.gather import Counting, Cut, joined, on_sigterm, take
 from testbed.bench.measures import MEASURES
 from testbed.bench.parts import AUTO, CLOCK_HELP, CLOCKS, parts
@@ -70,10 +70,13 @@ def _suites(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    if collection_path == HERE / "test_correctness.py" and config.option.clock == INSTRUCTIONS:
-        return True  # the rules alone are in that guest, no cluster to check
+    chosen = config.stash[CHOSEN]
+    checkable = [part for name, part in chosen.items() if part.matrix and name != INSTRUCTIONS]
+    if collection_path == HERE / "test_correctness.py" and not checkable:
+        return True  # the guest of instructions has rules and no cluster
     if collection_path.parent == HERE and collection_path.is_dir():
-        return collection_path.name not in _suites(config) or None
+        suites = _suites(config) or {FLEET} & {*chosen}
+        return collection_path.name not in suites or None
     return None
 
 
@@ -87,12 +90,14 @@ def pytest_configure(config):
         config.stash[CHOSEN] = parts(options.modes, options.proxy, options.clock, options.env, profile, sizes)
         options.endpoints = parse_endpoints(options.endpoints) if options.endpoints else profile.endpoints
         options.paths = parse_paths(options.paths) if options.paths else profile.paths
+        if FLEET in config.stash[CHOSEN] and not (1 in options.endpoints and OTHER_NODE in options.paths):
+            raise UsageError("a fleet has other-node and 1 endpoint only; leave --paths, --endpoints out")
         config.stash[RESULTS] = options.results or config.rootpath / "results" / "-".join(
             sorted(suites) or ["latest"]
         )
         config.stash[BEFORE] = _before(config) if options.resume else {}
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
+    except TestbedError as error:
+        pytest.exit(str(error), returncode=error.exit_code)
     options.benchmark_columns = options.benchmark_columns or SHOWN
     if not suites and not options.benchmark_compare:
         options.benchmark_quiet = True  # hundreds of rows; the comparison below has them in order
@@ -111,8 +116,9 @@ def _before(config):
 def pytest_report_header(config):
     chosen = config.stash[CHOSEN]
     lines = [
-        f"measured {name}: {', '.join(column.name for column in part.columns)}"
+        line
         for name, part in chosen.items()
+        for line in (f"measured {name}: {', '.join(column.name for column in part.columns)}", *part.told)
     ]
     moved = set(chosen["vm"].columns) - set(chosen["native"].columns) if {"native", "vm"} <= {*chosen} else ()
     if moved:
@@ -134,7 +140,7 @@ def pytest_generate_tests(metafunc):
             for endpoints in option.endpoints
             for path in option.paths
             for mode in (DIRECT, *(column.name for column in part.columns))
-            if _measured(name, environment, part, services, endpoints, path, mode)
+            if part.takes(environment, name, services, endpoints, path, mode)
         ]
         metafunc.parametrize(AXES, cells, ids=map(_id, cells))
 
@@ -145,20 +151,6 @@ def _id(cell):
     more = [f"{endpoints}ep"] if endpoints > 1 else []
     more += [path] if path != OTHER_NODE else []
     return "-".join([measure, environment, str(services), *more, mode])
-
-
-def _measured(name, environment, part, services, endpoints, path, mode):
-    """Whether a run takes this at all: figures of an agent have no direct, and some no other path."""
-    if mode == DIRECT and MEASURES[name].no_direct:
-        return False
-    if environment == INSTRUCTIONS:
-        return path == OTHER_NODE and endpoints == 1
-    taking = next((one for one in TAKINGS if name in one.names()), None)
-    if taking is None:
-        return path == OTHER_NODE
-    if not taking.at(services, part.sizes, part.profile):
-        return False
-    return taking.paths or path == OTHER_NODE
 
 
 def pytest_collection_modifyitems(config, items):
@@ -205,6 +197,12 @@ def promise(benchmark, capsys):
         assert kept or (wall and busy)
 
     return hold
+
+
+@pytest.fixture(scope="session")
+def on_fleet(request):
+    """Whether it is the fleet that is measured."""
+    return FLEET in request.config.stash[CHOSEN]
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ MINUTES = 15
 
 
 @pytest.fixture(scope="module")
-def verified(request, counted_meanwhile):
+def verified(request, counted_meanwhile, on_fleet):
     """What `testbed verify -o json` says of all modes that were selected; it moves into a VM what must."""
     modes = [
         item.callspec.params["proxy_mode"] for item in request.session.items if item.path == request.path
     ]
-    words = [sys.executable, "-m", "testbed.cli.main", "verify", "--name", "bench-verify", "-o", "json"]
+    words = [sys.executable, "-m", "testbed.cli.main", "verify", "-o", "json"]
+    words += ["--env", "fleet"] if on_fleet else ["--name", "bench-verify"]
     words += [f"--modes={','.join(modes)}", f"--cases={CASES}"]
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():

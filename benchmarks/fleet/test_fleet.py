@@ -1,93 +1,84 @@
-"""Proxy modes between machines: `vagrant up && pytest benchmarks/fleet`.
+"""Before a mode's speed between machines means anything: Pods and Services reach each other on every machine.
 
-All nodes run one mode, then the next: a figure is between the same machines in every mode, and direct is
-taken by turns with each. The probes run in Pods, started through the API; backends are on other machines.
+Part of `pytest benchmarks/` when the fleet is up; `pytest benchmarks/fleet` is these alone. All nodes run one
+mode, then the next. Every call is made in a Pod of the node that it is about.
 """
 
-import json
-import subprocess
-import time
+import asyncio
+import contextlib
 
 import pytest
 
-from testbed.lab import fleet, fleet_ssh
-from testbed.proxy.modes import NAMES
+from testbed.bench import agents, objects, prober, waiting
+from testbed.bench.columns import DEFAULT
+from testbed.bench.writing import own_namespace, ready_pods
+from testbed.client import Client
+from testbed.lab import fleet, fleet_agents
+from testbed.lab.distant import Distant
+from testbed.model.resources import CONFIG_MAPS, PODS, SERVICES
 
-MODES = [mode for mode in ("iptables", "ipvs", "nftables", "userspace") if mode in NAMES]
-NODE_PORT = 30080
-DEADLINE = 240.0
-SAMPLES = 40
-
-
-def kubectl(*words, manifest=None):
-    done = subprocess.run(
-        ["kubectl", f"--kubeconfig={fleet.KUBECONFIG}", *words],
-        input=manifest,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE + 60,
-        check=False,
-    )
-    assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr.strip()}"
-    return done.stdout
+NAMESPACE = "testbed-check"
+DEADLINE = 100.0
+PATIENCE = 180.0
+TRIES = 10
+LABELS = {"app": "backend"}
 
 
-def pod(name, node, image):
-    container = {"name": "main", "image": image, "ports": [{"containerPort": 80}]}
-    spec = {"nodeName": node, "containers": [container], "tolerations": [{"operator": "Exists"}]}
-    labels = {"app": image.partition("/")[0]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {**spec, "terminationGracePeriodSeconds": 0},
-    }
+@pytest.fixture(autouse=True)
+def on_the_fleet(record_property):
+    record_property("environment", "fleet")
 
 
 @pytest.fixture(scope="module")
 def nodes():
-    """The nodes that are Ready, by name; those that are lost are named and left out."""
+    """The nodes that are Ready, by name."""
     if not fleet.is_up():
         pytest.exit("there is no fleet: `vagrant up`, or `testbed fleet up --inventory FILE`", returncode=2)
-    held = fleet.members()
-    for one in held:
-        print(f"{one.name}: kernel {one.kernel}, {'Ready' if one.ready else 'LOST: ' + one.why}")
-    return {one.name: one for one in held if one.ready}
+    return {one.name: one for one in fleet.members() if one.ready}
 
 
 @pytest.fixture(scope="module")
-def machines(nodes):
-    found = fleet_ssh.machines(fleet.inventory(None))
-    chosen = [machine for name, machine in found.items() if name in nodes]
-    yield chosen
-    for machine in chosen:
-        machine.own_proxy()
+def switched(nodes):
+    """The agents of all nodes, as they were at the end."""
+    with fleet_agents.borrowed(tuple(nodes), print) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def scene(nodes):
-    """A client on each node, a backend on each, one Service of all; gone at the end."""
-    objects = [pod(f"client-{name}", name, "testbed/echo") for name in nodes]
-    objects += [pod(f"backend-{name}", name, "nginx") for name in nodes]
-    ports = [{"port": 80, "nodePort": NODE_PORT}]
-    spec = {"type": "NodePort", "selector": {"app": "nginx"}, "ports": ports}
-    objects.append({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec})
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    kubectl("apply", "-f", "-", manifest=text)
-    kubectl("wait", "--for=condition=Ready", f"--timeout={DEADLINE:g}s", "pod", "--all")
-    listed = json.loads(kubectl("get", "pods,services", "-o", "json"))["items"]
-    addresses = {
-        one["metadata"]["name"]: one["status"].get("podIP") for one in listed if one["kind"] == "Pod"
-    }
-    service = next(one for one in listed if one["metadata"]["name"] == "web")
-    yield addresses, service["spec"]["clusterIP"]
-    kubectl("delete", "--wait=false", "-f", "-", manifest=text)
+    """A client and a backend on each node, one Service of all backends; gone at the end."""
+    with own_namespace(fleet.KUBECONFIG, NAMESPACE), contextlib.ExitStack() as stack:
+        pods, service = asyncio.run(set_up(nodes))
+        places = {
+            name: stack.enter_context(Distant(fleet.KUBECONFIG, pods[f"client-{name}"], patience=PATIENCE))
+            for name in nodes
+        }
+        backends = [(pods[f"backend-{name}"]["status"]["podIP"], objects.PORT) for name in nodes]
+        yield places, backends, service["spec"]
 
 
-def probe(client, targets, count):
-    words = [word for name, (host, port) in targets.items() for word in ("--target", f"{name}={host}:{port}")]
-    told = kubectl("exec", client, "--", "testbed", "fleet", "probe", f"--count={count}", *words)
-    return json.loads(told)
+async def set_up(nodes):
+    wanted = [objects.pod(f"client-{name}", name, "testbed/echo") for name in nodes]
+    wanted += [labelled(objects.pod(f"backend-{name}", name, "nginx")) for name in nodes]
+    service = objects.service("backends", type_="NodePort")
+    service["spec"]["selector"] = LABELS
+    async with Client.from_kubeconfig(fleet.KUBECONFIG) as client:
+        await client.create(CONFIG_MAPS, objects.inside(NAMESPACE, objects.config_map()))
+        for pod in wanted:
+            await client.create(PODS, objects.inside(NAMESPACE, pod))
+        made = await client.create(SERVICES, objects.inside(NAMESPACE, service))
+        return await ready_pods(client, [pod["metadata"]["name"] for pod in wanted], NAMESPACE), made
+
+
+def labelled(pod):
+    pod["metadata"]["labels"] = LABELS
+    return pod
+
+
+def on_all(places, function, *args):
+    """What a call returns in each place, by node; under way in all at once."""
+    started = {name: place.start(function, *args) for name, place in places.items()}
+    return {name: pending.result() for name, pending in started.items()}
 
 
 @pytest.mark.feature("D2")
@@ -97,33 +88,24 @@ def test_every_node_is_ready_on_its_own_kernel(nodes):
 
 
 def test_a_pod_on_every_node_reaches_the_pods_of_every_node(nodes, scene):
-    addresses, _ = scene
-    for name in nodes:
-        found = probe(f"client-{name}", {other: (addresses[f"backend-{other}"], 80) for other in nodes}, 1)
-        assert all(isinstance(one, list) for samples in found.values() for one in samples), found
+    places, backends, _ = scene
+    assert on_all(places, waiting.silent, backends, DEADLINE) == {name: [] for name in nodes}
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_services_work_between_machines(mode, nodes, machines, scene, recorded, benchmark):
-    """Cluster IP and node port of every node from a Pod of every node; first packet of new connections."""
-    addresses, cluster_ip = scene
-    for machine in machines:
-        machine.set_proxy(mode)
-    names = list(nodes)
-    for name in names:
-        other = names[(names.index(name) + 1) % len(names)]
-        targets = {
-            "direct": (addresses[f"backend-{other}"], 80),
-            "service": (cluster_ip, 80),
-            "node port": (nodes[other].address, NODE_PORT),
-        }
-        started = time.monotonic()
-        taken = probe(f"client-{name}", targets, SAMPLES)
-        lost = [one for samples in taken.values() for one in samples if not isinstance(one, list)]
-        assert not lost, f"{mode} on {name}: {len(lost)} connections failed: {lost[0]}"
-        benchmark.extra_info[name] = {
-            "kernel": nodes[name].kernel,
-            "seconds": round(time.monotonic() - started, 1),
-            "first byte, µs": {what: [first for _, first in samples] for what, samples in taken.items()},
-        }
-    recorded([first for _, first in taken["service"]])
+def test_services_work_between_machines(proxy_mode, nodes, switched, scene):
+    """The cluster IP, and the node port of every node, from a Pod of every node, again and again."""
+    places, _, spec = scene
+    switched.set_proxy(proxy_mode)
+    addresses = [one.address for one in nodes.values()]
+    assert next(iter(places.values())).call(agents.in_charge, addresses, proxy_mode, DEADLINE) == []
+    targets = [(spec["clusterIP"], objects.PORT)]
+    targets += [(address, spec["ports"][0]["nodePort"]) for address in addresses]
+    assert on_all(places, waiting.silent, targets, DEADLINE) == {name: [] for name in nodes}
+    taken = on_all(places, prober.new_connections, targets * TRIES)
+    assert [one for samples in taken.values() for one in samples if isinstance(one, str)] == []
+
+
+def pytest_generate_tests(metafunc):
+    if "proxy_mode" in metafunc.fixturenames:
+        modes = metafunc.config.option.modes
+        metafunc.parametrize("proxy_mode", modes.split(",") if modes else DEFAULT)

@@ -6,7 +6,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from testbed.errors import TestbedError
 
@@ -17,6 +17,9 @@ SYNC = "kubeproxy_sync_proxy_rules_duration_seconds"
 FULL = "kubeproxy_sync_full_proxy_rules_duration_seconds"
 PROGRAMMING = "kubeproxy_network_programming_duration_seconds"
 _LINE = re.compile(r"^(\w+?)_(sum|count)(?:\{[^}]*\})? ([-+0-9.eE]+|NaN)$", re.MULTILINE)
+
+HEALTH = 10256
+"""Where other machines reach what an agent says of its mode and its health."""
 
 EVERY = 0.02
 
@@ -71,3 +74,28 @@ def first_sync(deadline: float) -> dict[str, tuple[float, float]]:
 def next_sync(before: Totals, deadline: float) -> dict[str, tuple[float, float]]:
     """The metrics once there was a sync more than in `before`."""
     return wait_for(lambda found: after(before, found, SYNC)[1] >= 1, deadline)
+
+
+def in_charge(addresses: Sequence[str], mode: str, deadline: float) -> list[str]:
+    """Wait until the agents of the nodes at `addresses` run in `mode` and nothing else answers there: they
+    have synced, and what other modes had left is gone. Those not so far after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    waiting = list(addresses)
+    while waiting := [address for address in waiting if not _in_charge(address, mode)]:
+        if time.monotonic() > end:
+            break
+        time.sleep(EVERY)
+    return waiting
+
+
+def _in_charge(address: str, mode: str) -> bool:
+    return _asked(address, "proxyMode") == mode and _asked(address, "livez") != ""
+
+
+def _asked(address: str, what: str) -> str:
+    """What the agent of a node answers; "" when it answers nothing good."""
+    try:
+        with urllib.request.urlopen(f"http://{address}:{HEALTH}/{what}", timeout=5) as answer:
+            return str(answer.read().decode())
+    except (urllib.error.URLError, OSError):
+        return ""

@@ -12,9 +12,10 @@ from testbed.bench import agents, objects
 from testbed.bench.measures import PROGRAMMING, PROGRAMMING_UPSTREAM, SYNC_CHANGE, SYNC_FULL
 from testbed.bench.place import Place
 from testbed.bench.plan import Profile
-from testbed.bench.stage import CHANGING, DEADLINE, Stage
+from testbed.bench.stage import CHANGING, Stage
 from testbed.bench.taking import Sample, Seat, Taking
 from testbed.bench.waiting import first_answer, first_refusal
+from testbed.bench.writing import DEADLINE
 from testbed.client import Client
 from testbed.errors import TestbedError
 from testbed.model.resources import ENDPOINT_SLICES

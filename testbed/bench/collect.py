@@ -25,10 +25,11 @@ from testbed.bench.progress import Progress
 from testbed.bench.quiet import settle
 from testbed.bench.record import Cell, Run
 from testbed.bench.sampling import Point, sample, spread
-from testbed.bench.stage import BACKENDS, CHANGING, DEADLINE, TOOLS, Stage, grow, staged
+from testbed.bench.stage import BACKENDS, CHANGING, TOOLS, Stage, grow, staged
 from testbed.bench.statistics import median
 from testbed.bench.taking import Seat, Taking
 from testbed.bench.waiting import first_answer
+from testbed.bench.writing import DEADLINE
 from testbed.errors import TestbedError
 from testbed.model.topology import CONTROL_PLANE
 

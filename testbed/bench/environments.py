@@ -1,4 +1,4 @@
-"""Where a run happens: on the running kernel, or in a VM when that kernel lacks what a mode needs."""
+"""Where a run happens: on the fleet that is up; on the running kernel; in a VM when that lacks something."""
 
 from __future__ import annotations
 
@@ -11,14 +11,29 @@ from testbed import vm
 from testbed.bench.columns import Column
 from testbed.errors import UsageError
 from testbed.kernel import features
+from testbed.lab import fleet
+from testbed.lab.fleet import Member
 from testbed.proxy.modes import KERNEL_FEATURE
 
-CHOICES = ("auto", "native", "vm")
+FLEET = "fleet"
 
 
 def here() -> str:
     """The name of the environment that this process runs in."""
     return "vm" if vm.inside() else "native"
+
+
+def machines(asked: str) -> tuple[list[Member], str]:
+    """The nodes of the fleet that is to be measured; none, and why not: "" where there is nothing to say.
+
+    Raises TestbedError when a fleet was asked for and does not answer, UsageError when there is none.
+    """
+    if asked == FLEET:
+        return fleet.members(), ""
+    if asked != "auto" or here() == "vm":
+        return [], ""
+    found, silent = fleet.standing()
+    return found, f"there is a fleet, but this machine is measured: {silent}" if silent else ""
 
 
 def lacking(columns: Iterable[Column]) -> dict[str, str]:

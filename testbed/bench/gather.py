@@ -1,4 +1,4 @@
-"""Collect a run in another process: on this machine, or in a VM."""
+"""Collect a run in another process: on this machine, for itself or for a fleet, or in a VM."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def gather(environment: str, plan: Plan, directory: Path) -> Run:
         room = Path(name)
         (room / "plan.json").write_text(json.dumps(plan.to_json()))
         words = [sys.executable, "-m", "testbed.cli.main", "bench", f"--collect={room}"]
-        own = environment == environments.here()
+        words.append(f"--env={environment}")
+        own = environment in (environments.here(), environments.FLEET)
         try:
             code = _run(words) if own else vm.run(words, rw=[directory], memory=MEMORY)
         except KeyboardInterrupt:

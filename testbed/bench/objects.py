@@ -70,6 +70,11 @@ def pod(name: str, node: str, image: str, host_network: bool = False) -> Object:
     }
 
 
+def inside(namespace: str, obj: Object) -> Object:
+    """An object of this module in another namespace."""
+    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
+
+
 def service_name(index: int) -> str:
     return f"service-{index:05d}"
 

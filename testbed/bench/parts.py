@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed import vm
-from testbed.bench import collect, counted, environments
-from testbed.bench.columns import COLUMNS, DEFAULT, Column, columns
+from testbed.bench import between, collect, counted, environments
+from testbed.bench.columns import COLUMNS, DEFAULT, DIRECT, Column, columns
+from testbed.bench.environments import FLEET
 from testbed.bench.measures import MEASURES
-from testbed.bench.plan import PATHS, Plan, Profile
+from testbed.bench.plan import OTHER_NODE, PATHS, Plan, Profile
 from testbed.bench.units import INSTRUCTIONS
+from testbed.errors import UsageError
+from testbed.lab.fleet import Member
+from testbed.model.offers import ZONES
 
 AUTO, WALL = "auto", "wall"
 CLOCKS = (AUTO, WALL, INSTRUCTIONS)
@@ -23,12 +27,31 @@ CLOCK_HELP = (
 
 @dataclass(frozen=True)
 class Part:
-    """What is measured in one environment, and how much. `measures`: names of those that can be."""
+    """What is measured in one environment, and how much.
+
+    `measures`: names of those that can be. `told`: lines about it. `matrix`: whether `testbed verify` can
+    check it.
+    """
 
     columns: tuple[Column, ...]
     sizes: tuple[int, ...]
     measures: tuple[str, ...]
     profile: Profile
+    told: tuple[str, ...] = ()
+    matrix: bool = True
+
+    def takes(
+        self, environment: str, measure: str, services: int, endpoints: int, path: str, mode: str
+    ) -> bool:
+        """Whether a run takes this at all: figures of an agent have no direct, and some no other path."""
+        if mode == DIRECT and MEASURES[measure].no_direct:
+            return False
+        if environment in (INSTRUCTIONS, FLEET):
+            return path == OTHER_NODE and endpoints == 1
+        taking = next((one for one in collect.TAKINGS if measure in one.names()), None)
+        if taking is None:
+            return path == OTHER_NODE
+        return taking.at(services, self.sizes, self.profile) and (taking.paths or path == OTHER_NODE)
 
     def plan(self, asked: Sequence[Mapping[str, Any]], done: Iterable[tuple[int, int]] = ()) -> Plan:
         """That of a run with all points of the axes that are `asked` for; `done` as in `Plan`."""
@@ -60,17 +83,36 @@ def parts(
     The instruction clock is an environment of its own.
     """
     if clock == INSTRUCTIONS:
+        if env == FLEET:
+            raise UsageError("--clock instructions counts in a VM: leave --env out, or use --clock wall")
         names = counted.parse_modes(modes) if modes else counted.MODES
         return {INSTRUCTIONS: Part(_rows(names), sizes or counted.SIZES, counted.KNOWN, profile)}
     every = columns(modes or ",".join(DEFAULT), proxies)
-    found = {}
+    nodes, silent = environments.machines(env)
+    if nodes:
+        able, much = between.measurable(every), profile.on_a_fleet()
+        told = described(nodes)
+        if unfit := {*ZONES} - {node.name for node in nodes if node.ready}:
+            told += (f"the matrix is not checked: it needs nodes {' and '.join(sorted(unfit))}, too",)
+        return {FLEET: Part(able, sizes or much.sizes, between.KNOWN, much, told, not unfit)}
+    found: dict[str, Part] = {}
     for name, here in environments.choose(every, env, environments.lacking(every)).items():
         much = profile.where_translated() if name == "vm" and vm.translates() else profile
-        found[name] = Part(here, sizes or much.sizes, collect.KNOWN, much)
+        told = (silent,) if silent and not found else ()
+        found[name] = Part(here, sizes or much.sizes, collect.KNOWN, much, told)
     countable = counted.spelled(column.name for column in every)
     if clock == AUTO and env == AUTO and len(found) > 1 and countable and vm.translates():
-        found[INSTRUCTIONS] = Part(_rows(countable), sizes or profile.sizes, counted.SURE, profile)
+        found[INSTRUCTIONS] = Part(
+            _rows(countable), sizes or profile.sizes, counted.SURE, profile, matrix=False
+        )
     return found
+
+
+def described(nodes: Sequence[Member]) -> tuple[str, ...]:
+    """The machines of a fleet, a line; and those that are left out, a line each."""
+    ready = [f"{node.name} {node.kernel}" for node in nodes if node.ready]
+    lost = [f"{node.name} is lost and left out: {node.why}" for node in nodes if not node.ready]
+    return (f"the fleet has {len(ready)} machines that are Ready: {', '.join(ready)}", *lost)
 
 
 def _rows(names: Iterable[str]) -> tuple[Column, ...]:

@@ -37,6 +37,10 @@ class Profile:
     paths: tuple[str, ...] = (OTHER_NODE,)
     translated: bool = False
     """Whether it is for a VM that translates code."""
+    switches: int = 3
+    """On a fleet: how often it is switched to each mode, at each size."""
+    turns: int = 3
+    """After each switch: how often direct and the mode are visited in turn."""
 
     @property
     def quick(self) -> bool:
@@ -54,10 +58,27 @@ class Profile:
             less["sizes"] = (100,)
         return replace(self, **less, translated=True)
 
+    def on_a_fleet(self) -> Profile:
+        """The same for machines, which may be emulated: the quick one stays at a hundred Services."""
+        return replace(self, sizes=(1, 100)) if self.quick else self
+
 
 QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5, 1)
-STANDARD = Profile("standard", (1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20, 5)
-FULL = Profile("full", (1, 100, 1000, 5000, 10_000, 30_000), 112, 36, 20, 2.0, 30, 10, (1, 10, 100), PATHS)
+STANDARD = Profile("standard", (1, 1000, 5000, 10_000), 112, 18, 10, 1.0, 20, 5, switches=5, turns=8)
+FULL = Profile(
+    "full",
+    (1, 100, 1000, 5000, 10_000, 30_000),
+    112,
+    36,
+    20,
+    2.0,
+    30,
+    10,
+    (1, 10, 100),
+    PATHS,
+    switches=10,
+    turns=10,
+)
 PROFILES = {profile.name: profile for profile in (QUICK, STANDARD, FULL)}
 
 

@@ -12,12 +12,15 @@ import errno
 import gc
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import perf_counter_ns
 
 from testbed.errors import TestbedError
 
 Address = tuple[str, int]
+
+Visited = tuple[list[tuple[float, float] | str], dict[Address, list[float] | str]]
+"""What `new_connections` timed, and `open_connection` by target; or why it did not."""
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -140,6 +143,25 @@ def _answer_length(connection: socket.socket, target: Address) -> int:
     while missing > 0:
         missing -= len(connection.recv(8192)) or missing
     return length
+
+
+def by_turns(visits: Sequence[list[Address]]) -> list[Visited]:
+    """One visit after the other, in one call: while samples are taken nothing else comes and goes.
+
+    A visit is new connections to its targets in turn, then on an open one to each as many requests as it was
+    named.
+    """
+    return [(new_connections(targets), _on_open_ones(targets)) for targets in visits]
+
+
+def _on_open_ones(targets: list[Address]) -> dict[Address, list[float] | str]:
+    found: dict[Address, list[float] | str] = {}
+    for target in dict.fromkeys(targets):
+        try:
+            found[target] = open_connection(target, targets.count(target))
+        except ProbeError as error:
+            found[target] = str(error)
+    return found
 
 
 def overhead(count: int) -> dict[str, list[float]]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from testbed.bench import page, pictures, plots, tables
+from testbed.bench.environments import FLEET
 from testbed.bench.measures import FIRST_PACKET, MEASURES, count_of
 from testbed.bench.plan import OTHER_NODE
 from testbed.bench.record import Results, Run
 from testbed.bench.summary import ENVIRONMENTS, Summary, summarise
-from testbed.bench.topology import picture
+from testbed.bench.topology import between, picture
 from testbed.bench.units import INSTRUCTIONS, unit
 from testbed.bench.words import sentences
 from testbed.errors import TestbedError
@@ -31,6 +32,14 @@ HOW_COUNTED = (
     "them in a new random order each time; the Service probed is the last of the list. One process holds "
     "both ends of a connection, so no scheduler stands in a sample, and the source port is chosen before it "
     "begins. Direct goes the same way, through a node without rules."
+)
+HOW_BETWEEN = (
+    "On a fleet the client is a Pod on one machine and the backends are Pods on another. Both machines run "
+    "one mode, then another: in each round all modes in a new random order. A mode is measured when the "
+    "agents of both have synced, what the mode before had left is gone, and the Services probed answer. Then "
+    "direct connections are taken by turns with those through a Service; the first turn is thrown away. "
+    "Direct is Pod to Pod without a Service, past the rules that the mode has there. The Services probed are "
+    "the first, the middle one and the last of the list."
 )
 SEPARATE = (
     "Each environment has tables of its own: another kernel or machine is another experiment, and figures of "
@@ -150,13 +159,15 @@ def _method(summed: Sequence[Summary]) -> str:
             f"<li><strong>{escape(measure.title)}.</strong> {escape(measure.definition)} "
             f"{escape(measure.caution)}</li>"
         )
-    counted = widest.environment == INSTRUCTIONS
-    drawn = (
-        "" if counted else _figure("One cluster, a node for each mode, the same Services", picture(widest))
-    )
+    if widest.environment == INSTRUCTIONS:
+        drawn, how = "", HOW_COUNTED
+    elif widest.environment == FLEET:
+        drawn, how = _figure("Two machines, one mode after the other", between(widest)), HOW_BETWEEN
+    else:
+        drawn, how = _figure("One cluster, a node for each mode, the same Services", picture(widest)), HOW
     return (
         f"<h2>What was measured, and how</h2>{drawn}<ul>{''.join(said)}</ul>"
-        f"<p>{HOW_COUNTED if counted else HOW}</p><p>{INTERVALS} {SEPARATE}</p>"
+        f"<p>{how}</p><p>{INTERVALS} {SEPARATE}</p>"
     )
 
 

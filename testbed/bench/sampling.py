@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from testbed.bench.measures import MEASURES, POSITIONS, count_of
 from testbed.bench.plan import Profile
@@ -14,12 +15,16 @@ from testbed.bench.statistics import median, warm_up
 from testbed.bench.taking import Sample, Seat, Taking
 from testbed.errors import TestbedError
 
+T = TypeVar("T")
+
 MOST_LOST = 0.05
 """Share of probes without an answer above which there is no point in a figure."""
 
 
 @dataclass
-class _Samples:
+class Samples:
+    """Of one cell, while they are taken."""
+
     lost: int = 0
     why: str = ""
     values: list[float] = field(default_factory=list)
@@ -35,10 +40,10 @@ class _Samples:
         self.blocks.append(block)
         self.positions.append(sample.position)
 
-    def since(self, block: int) -> _Samples:
+    def since(self, block: int) -> Samples:
         """Without the rounds before `block`."""
         keep = [i for i, own in enumerate(self.blocks) if own >= block]
-        return _Samples(
+        return Samples(
             self.lost,
             self.why,
             [self.values[i] for i in keep],
@@ -63,7 +68,7 @@ def spread(services: int) -> dict[str, int]:
     return dict(zip(POSITIONS, (0, services // 2, services - 1), strict=True))
 
 
-def rounds(count: int, seats: Sequence[Seat], source: random.Random) -> Iterator[list[Seat]]:
+def rounds(count: int, seats: Sequence[T], source: random.Random) -> Iterator[list[T]]:
     """`count` random orders of the seats."""
     for _ in range(count):
         order = list(seats)
@@ -82,7 +87,7 @@ def sample(
 ) -> list[Cell]:
     """The cells that a taking gives at a point. What was warm-up is found and thrown away."""
     source = random.Random(f"{seed} {point.services} {point.endpoints} {sorted(taking.names())}")
-    taken: dict[tuple[str, str, str], _Samples] = defaultdict(_Samples)
+    taken: dict[tuple[str, str, str], Samples] = defaultdict(Samples)
     able = [seat for seat in seats if taking.visits(seat)]
     orders = rounds(taking.rounds(profile) + taking.warm_up, able, source)
     for block, order in enumerate(orders, start=-taking.warm_up):
@@ -97,7 +102,7 @@ def sample(
         after_round()
     warm = found_warm_up(list(taken.values()))
     return [
-        _cell(point, *key, samples.since(warm))
+        cell(point, *key, samples.since(warm))
         for key, samples in sorted(taken.items(), key=lambda item: _order(item[0], taking, able))
     ]
 
@@ -108,7 +113,7 @@ def _order(key: tuple[str, str, str], taking: Taking, seats: Sequence[Seat]) -> 
     return names.index(key[0]), places.index(key[1:])
 
 
-def found_warm_up(samples: Sequence[_Samples]) -> int:
+def found_warm_up(samples: Sequence[Samples]) -> int:
     """The first round that belongs to the steady state of all: by the mean of their rounds' medians."""
     series: dict[int, list[float]] = defaultdict(list)
     for own in samples:
@@ -124,7 +129,8 @@ def found_warm_up(samples: Sequence[_Samples]) -> int:
     return blocks[start] if blocks else 0
 
 
-def _cell(point: Point, measure: str, path: str, column: str, samples: _Samples) -> Cell:
+def cell(point: Point, measure: str, path: str, column: str, samples: Samples) -> Cell:
+    """The cell that samples make. Raises TestbedError when too many were lost."""
     tried = samples.lost + len(samples.values)
     if samples.lost > MOST_LOST * tried:
         raise TestbedError(

@@ -17,6 +17,7 @@ from testbed.bench.place import Place, Site
 from testbed.bench.plan import OTHER_NODE, OUTSIDE, SAME_NODE
 from testbed.bench.prober import Address
 from testbed.bench.waiting import first_answer
+from testbed.bench.writing import DEADLINE, ready_pods, write_services
 from testbed.client import Client
 from testbed.errors import TestbedError
 from testbed.model.resources import CONFIG_MAPS, ENDPOINT_SLICES, PODS, SERVICES
@@ -26,13 +27,9 @@ BACKENDS = 2
 FIRST_SPARE = 10
 """Where in the backends' Pod range the addresses begin that endpoints beyond the Pods' own have."""
 
-IN_FLIGHT = 16
-"""API requests under way at once."""
+LIST = ("iptables", "-w", "-t", "nat", "-S", "KUBE-SERVICES")
+"""What shows the list of Services that the kernel walks in iptables mode."""
 
-DEADLINE = 600.0
-"""Seconds that Pods have to become Ready, and a new Service to answer."""
-
-PODS_POLL = 0.2
 TOOLS, CHANGING, NODE_PORT = "z-tools", "z-changing", "z-node-port"
 """Services beside those that are counted; they stand behind them in every list."""
 
@@ -96,8 +93,12 @@ class Stage:
         """The ClusterIPs as the kernel walks them, in chain KUBE-SERVICES. [] where there is no list."""
         if column.mode != "iptables":
             return []
-        rules = self.site.run(column.name, ["iptables", "-w", "-t", "nat", "-S", "KUBE-SERVICES"])
-        return re.findall(r"^-A KUBE-SERVICES .*-d ([0-9.]+)(?:/32)? ", rules, re.MULTILINE)
+        return listed(self.site.run(column.name, LIST))
+
+
+def listed(rules: str) -> list[str]:
+    """The ClusterIPs in what LIST prints."""
+    return re.findall(r"^-A KUBE-SERVICES .*-d ([0-9.]+)(?:/32)? ", rules, re.MULTILINE)
 
 
 def in_order(addresses: Sequence[str], rules: Sequence[str]) -> list[str]:
@@ -178,7 +179,7 @@ async def _set_up(stage: Stage, paths: Sequence[str], beside: Sequence[str]) -> 
         await client.create(CONFIG_MAPS, objects.config_map())
         for pod in wanted:
             await client.create(PODS, pod)
-        stage.pods = await _ready_pods(client, [pod["metadata"]["name"] for pod in wanted])
+        stage.pods = await ready_pods(client, [pod["metadata"]["name"] for pod in wanted])
         if TOOLS in beside:
             await _beside(client, stage, TOOLS, [(stage.pod_address("tools"), objects.SERVER_NODE)])
         if CHANGING in beside:
@@ -203,24 +204,6 @@ def _node(column: str) -> str:
     return CONTROL_PLANE if column == DIRECT else column
 
 
-async def _ready_pods(client: Client, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
-    end = time.monotonic() + DEADLINE
-    while True:
-        listing = await client.list(PODS, objects.NAMESPACE)
-        found = {pod["metadata"]["name"]: pod for pod in listing.items}
-        waiting = [name for name in wanted if not _ready(found.get(name, {}))]
-        if not waiting:
-            return found
-        if time.monotonic() > end:
-            raise TestbedError(f"Pods not Ready after {DEADLINE:g} s: {', '.join(waiting)}")
-        await asyncio.sleep(PODS_POLL)
-
-
-def _ready(pod: dict[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
 async def grow(stage: Stage, size: int) -> dict[str, float]:
     """Write Services up to `size`, many in flight: column → seconds until the last of them answers there.
 
@@ -228,18 +211,7 @@ async def grow(stage: Stage, size: int) -> dict[str, float]:
     """
     indexes = range(len(stage.addresses), size)
     start = time.perf_counter()
-    async with Client.from_kubeconfig(stage.site.kubeconfig) as client:
-        gate = asyncio.Semaphore(IN_FLIGHT)
-
-        async def write(index: int) -> str:
-            async with gate:
-                name = objects.service_name(index)
-                made = await client.create(SERVICES, objects.service(name))
-                backends = objects.shared(stage.backends, index, stage.endpoints)
-                await client.create(ENDPOINT_SLICES, objects.slice_(name, backends))
-                return str(made["spec"]["clusterIP"])
-
-        stage.addresses += await asyncio.gather(*(write(index) for index in indexes))
+    stage.addresses += await write_services(stage.site.kubeconfig, indexes, stage.backends, stage.endpoints)
     took = {DIRECT: time.perf_counter() - start}
     target = (stage.addresses[-1], objects.PORT)
     waits = {

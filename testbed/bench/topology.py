@@ -66,3 +66,33 @@ def _node(mode: str, y: float) -> str:
         text(mode, LEFT_BOX + 90, y + 20, f"strong c-{mode}"),
         text(HOW.get(mode, OWN), LEFT_BOX + 90, y + 36, "small"),
     )
+
+
+def between(run: Run) -> str:
+    """Two machines of a fleet: the client's at the left with the modes it ran, the backends' at the right."""
+    modes = [mode for mode in run.modes if mode != DIRECT]
+    height = 18.0 * len(modes) + 76
+    middle = height / 2
+    parts = [
+        element("rect", x=LEFT_BOX, y=4, width=NODE, height=height - 12, rx=8, class_="box"),
+        text(f"machine {run.method['client on']}", LEFT_BOX + NODE / 2, 24, "strong", "middle"),
+        element("rect", x=LEFT_BOX + 8, y=middle - 7, width=74, height=22, rx=5, class_="pod"),
+        text("Pod client", LEFT_BOX + 45, middle + 8, "small", "middle"),
+        element("line", x1=LEFT_BOX + NODE, x2=RIGHT_BOX, y1=middle, y2=middle, class_="wire"),
+        element("rect", x=RIGHT_BOX, y=4, width=156, height=height - 12, rx=8, class_="box"),
+        text(f"machine {run.method['backends on']}", RIGHT_BOX + 78, 24, "strong", "middle"),
+        element("rect", x=RIGHT_BOX + 18, y=middle - 7, width=120, height=21, rx=5, class_="pod"),
+        text("Pods nginx", RIGHT_BOX + 78, middle + 8, "small", "middle"),
+    ]
+    for number, mode in enumerate(modes):
+        y = 54.0 + 18 * number
+        parts.append(text(f"{mode}: {HOW.get(mode, OWN)}", LEFT_BOX + 90, y, f"small c-{mode}"))
+    return element(
+        "svg",
+        title("Topology: a client Pod on one machine, backends on another; one mode after the other"),
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {height:g}",
+        role="img",
+        class_="plot topology",
+    )

@@ -33,6 +33,11 @@ def first_refusal(target: Address, deadline: float) -> float | None:
     return None
 
 
+def silent(targets: Iterable[Address], deadline: float) -> list[Address]:
+    """Wait for an answer from each target; those that gave none for `deadline` s."""
+    return [target for target in targets if first_answer(target, deadline) is None]
+
+
 def first_answer(target: Address, deadline: float, every: float = EVERY) -> float | None:
     """time.perf_counter() of the first HTTP 200 from `target`; None when there was none for `deadline` s."""
     end = time.perf_counter() + deadline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testbed.bench.columns import DIRECT
+from testbed.bench.environments import FLEET
 from testbed.bench.measures import (
     FIRST_PACKET,
     KEEP_ALIVE,
@@ -18,7 +19,7 @@ from testbed.bench.summary import Row, Summary, times
 from testbed.bench.units import INSTRUCTIONS, unit
 
 TRANSLATED = (
-    "The VM had no hardware virtualisation: QEMU translated its code. Times are far above those of hardware, "
+    "There was no hardware virtualisation: QEMU translated the code. Times are far above those of hardware, "
     "and what is cheap and what is dear shifts too: read ratios here, with care, not times."
 )
 COUNTED = (
@@ -40,6 +41,7 @@ def sentences(summary: Summary) -> list[str]:
     sizes, modes = summary.run.sizes, [mode for mode in summary.run.modes if mode != DIRECT]
     if not sizes:
         return []
+    said.append(_machines(summary))
     said += [_at_size(summary, measure.name, sizes[-1], modes) for measure in TOLD]
     if len(sizes) > 1:
         said.append(_growth(summary, FIRST_PACKET.name, sizes, modes))
@@ -51,6 +53,18 @@ def sentences(summary: Summary) -> list[str]:
     elif "TCG" in summary.run.facts.get("engine", ""):
         said.append(TRANSLATED)
     return [sentence for sentence in said if sentence]
+
+
+def _machines(summary: Summary) -> str:
+    """Between which machines of a fleet it was measured, and which were lost."""
+    if summary.run.environment != FLEET:
+        return ""
+    method, facts = summary.run.method, summary.run.facts
+    lost = "; ".join(filter(None, (facts.get("left out"), facts.get("lost"))))
+    return (
+        f"Between machines: from a Pod on {method['client on']} to Pods on {method['backends on']}; both ran "
+        f"one mode after the other, {method['switches to each mode']} times each at each number of Services."
+    ) + (f" Without what was lost ({lost})." if lost else "")
 
 
 def _at_size(summary: Summary, measure: str, size: int, modes: list[str]) -> str:

@@ -1,8 +1,8 @@
 """Measure and compare proxy modes, or proxies of your own, at growing numbers of Services.
 
 Runs the benchmarks of the checkout under pytest-benchmark and leaves results.json and report.html, .md, .svg
-and .png. A mode that the running kernel cannot do moves the comparison into a small VM by itself. Ctrl-C
-keeps what was measured; --resume goes on from there.
+and .png. A fleet that is up is measured; else this machine is, and a mode that its kernel cannot do moves the
+comparison into a small VM by itself. Ctrl-C keeps what was measured; --resume goes on from there.
 
 --clock instructions counts the instructions of a first packet in a small VM instead of timing it: figures
 that repeat to half a percent on any machine, however busy. It knows iptables (both variants, iptables-legacy
@@ -60,7 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what a figure counts; auto: time, and instructions as well where a VM has to be emulated",
     )
-    add("--env", choices=("auto", "native", "vm"), default="auto", help="default: %(default)s")
+    add(
+        "--env",
+        choices=("auto", "fleet", "native", "vm"),
+        default="auto",
+        help="auto: the fleet that is up, or this machine, and a VM for what its kernel lacks",
+    )
     add("-o", dest="output", type=Path, metavar="DIR", help="default: results/latest or results/instructions")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--repeat", type=Path, metavar="RESULT", help="the same again as these results say")
@@ -74,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.collect:
-        return _collect(args.collect)
+        return _collect(args.collect, args.env)
     if args.repeat:
         _as_before(args)
     if args.self_test:
@@ -86,12 +91,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _pytest(args: argparse.Namespace) -> int:
     """Hand over to pytest, after the checks that make one line of what is wrong."""
+    from testbed.bench.environments import FLEET
     from testbed.bench.gather import ended, on_sigterm
     from testbed.bench.parts import parts
     from testbed.bench.plan import PROFILES, parse_endpoints, parse_paths, parse_sizes
 
     sizes = parse_sizes(args.services) if args.services else None
-    parts(args.modes, args.proxy, args.clock, args.env, PROFILES[args.profile], sizes)
+    found = parts(args.modes, args.proxy, args.clock, args.env, PROFILES[args.profile], sizes)
+    args.env = FLEET if FLEET in found else args.env  # looked for once
     for parse, text in ((parse_endpoints, args.endpoints), (parse_paths, args.paths)):
         if text:
             parse(text)
@@ -141,7 +148,8 @@ def _as_before(args: argparse.Namespace) -> None:
     args.modes = ",".join(column["name"] for column in plan["columns"] if not column["command"])
     args.profile = plan["profile"]["name"]
     profile = PROFILES.get(args.profile)
-    usual = (profile.sizes, profile.where_translated().sizes) if profile else ()
+    kinds = (profile, profile.where_translated(), profile.on_a_fleet()) if profile else ()
+    usual = [each.sizes for each in kinds]
     if any(tuple(of["sizes"]) not in usual for of in plans.values()):
         args.services = ",".join(map(str, plan["sizes"]))
     args.endpoints, args.paths = ",".join(map(str, plan["endpoints"])), ",".join(plan["paths"])
@@ -158,7 +166,7 @@ def _count(args: argparse.Namespace) -> int:
         if getattr(args, option):
             flag = "-k" if option == "measure" else f"--{option}"
             raise UsageError(f"--clock instructions has no cluster: leave {flag} out, or use --clock wall")
-    if args.env == "native":
+    if args.env in ("native", "fleet"):
         raise UsageError("--clock instructions counts in a VM: leave --env out, or use --clock wall")
     modes = counted.parse_modes(args.modes) if args.modes else counted.MODES
     sizes = parse_sizes(args.services) if args.services else counted.SIZES
@@ -180,8 +188,9 @@ def _say(said: str) -> None:
     print(f"bench: {said}", file=sys.stderr, flush=True)
 
 
-def _collect(room: Path) -> int:
-    from testbed.bench.collect import Collector
+def _collect(room: Path, environment: str) -> int:
+    from testbed.bench import between, collect, fleet_site
+    from testbed.bench.environments import FLEET
     from testbed.bench.gather import on_sigterm
     from testbed.bench.plan import Plan
     from testbed.bench.record import Run, dump_run
@@ -193,5 +202,9 @@ def _collect(room: Path) -> int:
 
     on_sigterm()
     plan = Plan.from_json(json.loads((room / "plan.json").read_text()))
-    keep(Collector(plan, keep).collect())
+    if environment != FLEET:
+        keep(collect.Collector(plan, keep).collect())
+        return 0
+    with fleet_site.site(_say) as site:
+        keep(between.Collector(plan, site, keep).collect())
     return 0

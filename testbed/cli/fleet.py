@@ -45,9 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_parts(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """What roles and measurements call; no part of the list that --help prints."""
-    probe = actions.add_parser("probe")
-    probe.add_argument("--target", action="append", required=True, metavar="NAME=IP:PORT")
-    probe.add_argument("--count", type=int, default=20, metavar="N", help="samples of each")
     actions.add_parser("calls")
     bundle = actions.add_parser("bundle")
     bundle.add_argument("--python", required=True, metavar="3.N", help="the nodes' Python")
@@ -156,26 +153,6 @@ def _bundle(args: argparse.Namespace) -> int:
     return 0
 
 
-def _probe(args: argparse.Namespace) -> int:
-    """In a Pod: new connections to each target by turns, as JSON {NAME: [[connect, first byte] µs, …]}."""
-    from testbed.bench import prober, waiting
-
-    targets = {}
-    for text in args.target:
-        name, _, place = text.partition("=")
-        host, _, port = place.rpartition(":")
-        targets[name] = (host, int(port))
-    for name, target in targets.items():
-        if waiting.first_answer(target, READY_SECONDS) is None:
-            raise TestbedError(f"{name}: {target[0]}:{target[1]} does not answer")
-    taken: dict[str, list[object]] = {name: [] for name in targets}
-    for _ in range(args.count):
-        for name, target in targets.items():
-            taken[name] += prober.new_connections([target])
-    print(json.dumps(taken))
-    return 0
-
-
 def _calls(_: argparse.Namespace) -> int:
     """In a Pod: do what is asked for on stdin, see `testbed.lab.distant`."""
     from testbed.lab.distant import take_calls
@@ -203,7 +180,6 @@ ACTIONS = {
     "down": _down,
     "status": _status,
     "kubeconfig": _kubeconfig,
-    "probe": _probe,
     "calls": _calls,
     "bundle": _bundle,
     "credentials": _credentials,

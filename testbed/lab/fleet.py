@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from testbed.client import ApiError, Client
+from testbed.controllers.topology import CONTROL_PLANE
 from testbed.errors import TestbedError, UsageError
 from testbed.model.conditions import condition
 from testbed.model.resources import NODES
@@ -32,6 +34,8 @@ KUBECONFIG = ROOM / "admin.kubeconfig"
 VAGRANT = bundle.CHECKOUT / ".vagrant/provisioners/ansible/inventory/vagrant_ansible_inventory"
 GROUPS = ("control_plane", "nodes")
 ANSWER_SECONDS = 10.0
+CONNECT_SECONDS = 2.0
+"""For the kernel of the API server's machine, which answers a SYN however busy its programs are."""
 
 Progress = Callable[[str], None]
 Object = dict[str, Any]
@@ -60,6 +64,7 @@ class Member:
     why: str
     kernel: str
     pods: str
+    control_plane: bool = False
 
 
 @contextlib.contextmanager
@@ -149,41 +154,65 @@ def play(name: str, path: Path, progress: Progress, *, check: bool = False) -> d
     return changed
 
 
-def members() -> list[Member]:
-    """The nodes. Raises UsageError when there is no fleet, TestbedError when its API server is silent."""
-    if not KUBECONFIG.exists():
+def members(kubeconfig: Path | None = None) -> list[Member]:
+    """The nodes. Raises UsageError when there is no fleet, TestbedError when its API server is silent, within
+    CONNECT_SECONDS where its machine is gone. `kubeconfig`: of another cluster than this checkout's fleet."""
+    if not (path := kubeconfig or KUBECONFIG).exists():
         raise UsageError("there is no fleet: `vagrant up`, or `testbed fleet up --inventory FILE`")
-    return asyncio.run(_members(KUBECONFIG))
+    return asyncio.run(_members(path))
+
+
+def standing() -> tuple[list[Member], str]:
+    """The nodes of this checkout's fleet. Without any: "" where there is no fleet, or why it is silent."""
+    if not KUBECONFIG.exists():
+        return [], ""
+    try:
+        return members(), ""
+    except TestbedError as error:
+        return [], str(error)
 
 
 def is_up() -> bool:
     """Whether this checkout has a fleet whose API server answers."""
-    try:
-        return bool(members())
-    except TestbedError:
-        return False
+    return bool(standing()[0])
 
 
 async def _members(kubeconfig: Path) -> list[Member]:
+    client = Client.from_kubeconfig(kubeconfig)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS), Client.from_kubeconfig(kubeconfig) as client:
+        await _knock(client.access.server)
+        async with asyncio.timeout(ANSWER_SECONDS), client:
             return [_member(node) for node in (await client.list(NODES)).items]
-    except (ApiError, TimeoutError) as error:
+    except (ApiError, OSError) as error:
         told = str(error) or f"nothing in {ANSWER_SECONDS:g} s"
         raise TestbedError(f"the fleet's API server does not answer: {told}; is its machine up?") from None
+
+
+async def _knock(server: str) -> None:
+    """Connect to a server, and no more. Raises OSError."""
+    url = urlsplit(server)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(url.hostname, url.port)
+    except TimeoutError:
+        raise OSError(f"nothing at {url.netloc} in {CONNECT_SECONDS:g} s") from None
+    except OSError as error:
+        raise OSError(f"{url.netloc}: {os.strerror(error.errno) if error.errno else error}") from None
+    writer.close()
 
 
 def _member(node: Object) -> Member:
     status = node.get("status") or {}
     ready = condition(node, "Ready") or {"status": "False", "message": "it has not reported yet"}
-    addresses = {each["type"]: each["address"] for each in status.get("addresses") or ()}
+    addresses = [each["address"] for each in status.get("addresses") or () if each["type"] == "InternalIP"]
     return Member(
         node["metadata"]["name"],
-        addresses.get("InternalIP", ""),
+        next(iter(addresses), ""),
         ready["status"] == "True",
         "" if ready["status"] == "True" else str(ready.get("message") or ready["status"]),
         (status.get("nodeInfo") or {}).get("kernelVersion", ""),
         ",".join(node["spec"].get("podCIDRs") or ()),
+        CONTROL_PLANE in (node["metadata"].get("labels") or {}),
     )
 
 

@@ -19,7 +19,7 @@ from testbed.errors import TestbedError
 from testbed.kernel import features
 from testbed.vm import reports
 
-NATIVE, VM, AUTO = "native", "vm", "auto"
+NATIVE, VM, FLEET, AUTO = "native", "vm", "fleet", "auto"
 TIMEOUT = 1200.0  # s for all tests in the VM; overridden by the ini option vm_timeout
 
 
@@ -27,9 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("testbed")
     group.addoption(
         "--env",
-        choices=[NATIVE, VM, AUTO],
+        choices=[NATIVE, VM, FLEET, AUTO],
         default=AUTO,
-        help="where tests run: on this kernel, all in a VM, or (auto) in a VM what this kernel cannot do",
+        help="where tests run: on this kernel, all in a VM, or (auto) in a VM what this kernel cannot do; "
+        "benchmarks/ also on the fleet, which auto takes when it is up",
     )
     group.addoption("--vm-reports", type=Path, help="(inside the VM) the file for the reports")
     parser.addini("vm_timeout", "seconds that all tests in the VM may take together", default=str(TIMEOUT))
@@ -76,6 +77,8 @@ class Placement:
         for item in items:
             if item.get_closest_marker("moves_itself"):
                 continue
+            if self.wanted == FLEET:
+                raise pytest.UsageError(f"--env fleet is for benchmarks/; leave {item.nodeid} out, or --env")
             try:
                 lacking = features.missing(needs(item))
             except TestbedError as error:
@@ -139,7 +142,9 @@ class Placement:
         """What ran where, and what did not run and why."""
         kernels = {NATIVE: f"kernel {features.kernel()}", VM: reports.guest_kernel()}
         lines = [
-            f"ran {where} ({kernels.get(where, where)}): {len(ids)}" for where, ids in self.ran.items() if ids
+            f"ran {where}{f' ({kernels[where]})' if where in kernels else ''}: {len(ids)}"
+            for where, ids in self.ran.items()
+            if ids
         ]
         ran = set().union(*self.ran.values())
         reasons = {name: self.not_run.get(name, "the run stopped before it") for name in self.collected}

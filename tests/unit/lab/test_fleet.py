@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from testbed.errors import TestbedError, UsageError
 from testbed.lab import fleet
+from testbed.lab.bootstrap import kubeconfig
 
+ADDRESSES = (("Hostname", "one"), ("InternalIP", "192.0.2.1"), ("InternalIP", "2001:db8::1"))
 GOOD = "[control_plane]\none\n[nodes]\ntwo\n"
 
 
@@ -101,15 +105,46 @@ def test_two_runs_at_once_are_refused() -> None:
 
 def test_without_a_fleet_there_is_none() -> None:
     assert not fleet.is_up()
+    assert fleet.standing() == ([], "")
     with pytest.raises(UsageError, match="there is no fleet"):
         fleet.members()
 
 
-def test_a_silent_api_server_is_no_fleet(room: Path) -> None:
-    from testbed.lab.bootstrap import kubeconfig
-
-    fleet.ROOM.mkdir()
-    fleet.KUBECONFIG.write_text(kubeconfig("http://127.0.0.1:9", b"", "a.b"))
-    with pytest.raises(TestbedError, match="does not answer"):
+def test_a_silent_api_server_is_no_fleet() -> None:
+    remember("http://127.0.0.1:9")
+    with pytest.raises(TestbedError, match=r"does not answer: 127\.0\.0\.1:9: Connection refused; is its"):
         fleet.members()
     assert not fleet.is_up()
+
+
+def test_a_machine_that_is_gone_is_found_out_soon() -> None:
+    """Its address takes a SYN and says nothing, as a listener does whose queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        remember(f"http://{address[0]}:{address[1]}")
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        began = time.monotonic()
+        nodes, why = fleet.standing()
+        took = time.monotonic() - began
+        for one in waiting:
+            one.close()
+    assert nodes == []
+    assert f"does not answer: nothing at 127.0.0.1:{address[1]} in 2 s" in why
+    assert took < 3.0
+
+
+def remember(server: str) -> None:
+    """This checkout has had a fleet whose API server was there."""
+    fleet.ROOM.mkdir()
+    fleet.KUBECONFIG.write_text(kubeconfig(server, b"", "a.b"))
+
+
+def test_a_node_has_the_address_of_its_primary_family() -> None:
+    addresses = [{"type": kind, "address": text} for kind, text in ADDRESSES]
+    labels = {"node-role.kubernetes.io/control-plane": ""}
+    node = {"metadata": {"name": "one", "labels": labels}, "spec": {}, "status": {"addresses": addresses}}
+    member = fleet._member(node)
+    assert (member.address, member.control_plane, member.ready) == ("192.0.2.1", True, False)
