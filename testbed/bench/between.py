@@ -36,6 +36,9 @@ KNOWN = tuple(measure.name for measure in LATENCY.measures)
 AGENT_SECONDS = 100.0
 """That agents have to sync after their start, and a Service to answer."""
 
+NOTICED = 45.0
+"""Seconds after which the API server knows that a machine is lost (control_plane_grace)."""
+
 UP, PER_SERVICE, SWITCH, VISIT = 20.0, 0.05, 6.0, 0.3
 """Guessed seconds of work, for the time left: the Pods; a Service; a switch; a visit."""
 
@@ -145,7 +148,8 @@ class Collector:
                         self._look()
                         self.keep(self.run())
         except TestbedError as error:
-            lost = ", ".join(f"{member.name} was lost ({member.why})" for member in self.site.lost())
+            self.progress.step(f"{error}; was a machine lost?")
+            lost = ", ".join(f"{one.name} was lost ({one.why})" for one in self.site.lost(NOTICED))
             if not lost:
                 raise
             raise TestbedError(
@@ -165,6 +169,7 @@ class Collector:
         count = count_of(size)
         self.progress.step(f"{count}: writing them")
         scene.grow(size)
+        self.mode = ""  # an agent that starts has all Services in its first sync
         source = random.Random(f"{self.plan.seed} {size}")
         taken: dict[tuple[str, str], Samples] = defaultdict(Samples)
         for number, order in enumerate(rounds(self.plan.profile.switches, self.plan.columns, source)):

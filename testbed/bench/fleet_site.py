@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ NAMESPACE = "testbed-bench"
 """Of all that a run writes; a fleet has other users."""
 
 CLIENT = "client"
+NOTICE_POLL = 1.0
 PATIENCE = 120.0
 """Seconds that a call in a Pod may take: longer than the API server needs to find that a machine is lost."""
 
@@ -61,10 +63,15 @@ class FleetSite:
         """Inside a Pod, as the API gives it."""
         return Distant(self.kubeconfig, pod, self.command, PATIENCE)
 
-    def lost(self) -> list[Member]:
-        """Nodes that were Ready when the run began and no longer are."""
+    def lost(self, patience: float = 0.0) -> list[Member]:
+        """Nodes that were Ready when the run began and no longer are; `patience`: seconds to wait for one."""
         ready = {member.name for member in self.nodes if member.ready}
-        return [now for now in fleet.members(self.kubeconfig) if now.name in ready and not now.ready]
+        end = time.monotonic() + patience
+        while True:
+            found = [now for now in fleet.members(self.kubeconfig) if now.name in ready and not now.ready]
+            if found or time.monotonic() > end:
+                return found
+            time.sleep(NOTICE_POLL)
 
 
 def pair(nodes: Sequence[Member]) -> tuple[Member, Member]:
