@@ -85,8 +85,7 @@ def between(run: Run) -> str:
         text("Pods nginx", RIGHT_BOX + 78, middle + 8, "small", "middle"),
     ]
     for number, mode in enumerate(modes):
-        y = 54.0 + 18 * number
-        parts.append(text(f"{mode}: {HOW.get(mode, OWN)}", LEFT_BOX + 90, y, f"small c-{mode}"))
+        parts.append(text(mode, LEFT_BOX + 110, 54.0 + 18 * number, f"strong c-{mode}"))
     return element(
         "svg",
         title("Topology: a client Pod on one machine, backends on another; one mode after the other"),
