@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeVar
 
 from testbed.bench.measures import MEASURES, POSITIONS, count_of
@@ -90,8 +91,8 @@ def sample(
     taken: dict[tuple[str, str, str], Samples] = defaultdict(Samples)
     able = [seat for seat in seats if taking.visits(seat)]
     orders = rounds(taking.rounds(profile) + taking.warm_up, able, source)
-    for block, order in enumerate(orders, start=-taking.warm_up):
-        for seat in order:
+    for block, (order, following) in enumerate(pairwise([[], *orders, []]), start=-taking.warm_up - 1):
+        for seat in following:
             taking.ready(seat, profile)
         for seat in order:
             for one in taking.visit(seat, profile, source):
@@ -99,7 +100,8 @@ def sample(
                     taken[one.measure.name, seat.path, seat.name].add(one, block)
                 if isinstance(one.value, str):
                     lost(f"{seat.name}, {count_of(point.services)}, {one.measure.title}: {one.value}")
-        after_round()
+        if order:
+            after_round()
     warm = found_warm_up(list(taken.values()))
     return [
         cell(point, *key, samples.since(warm))

@@ -65,7 +65,7 @@ class Taking:
     quick_translated: bool = False
     """Whether the quick profile takes it where code is translated, too: starting programs is slow there."""
     ready: Callable[[Seat, Profile], None] = lambda seat, profile: None
-    """Called for every seat when a round begins: for what takes its time, but no processor's."""
+    """Called for every seat a round ahead: for what takes its time, but no processor's."""
 
     def at(self, size: int, sizes: Sequence[int], profile: Profile) -> bool:
         """Whether it is taken at a size of a run."""

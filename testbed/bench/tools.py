@@ -167,7 +167,7 @@ def bulk(address: str, seconds: float) -> float:
 
 
 _READY: list[subprocess.Popen[str]] = []
-"""sockperfs of this place that have started and are held."""
+"""sockperfs of this place that have started and are held, the oldest first."""
 
 
 def ready_to_echo(address: str, seconds: float) -> None:
@@ -186,8 +186,8 @@ def ready_to_echo(address: str, seconds: float) -> None:
 
 
 def datagrams(address: str, seconds: float) -> tuple[float, float]:
-    """(answers per second, percent lost) of the sockperf that is ready, one datagram under way at a time."""
-    process = _READY.pop()
+    """(answers per second, percent lost) of the sockperf that is ready longest, one datagram under way."""
+    process = _READY.pop(0)
     process.send_signal(signal.SIGCONT)
     try:
         said, _ = process.communicate(timeout=seconds + GRACE)

@@ -74,6 +74,14 @@ def test_every_round_visits_every_mode_and_the_order_changes():
     assert len(set(orders)) > 2
 
 
+def test_seats_are_made_ready_a_round_ahead():
+    log = []
+    taking = replace(LATENCY, ready=lambda seat, profile: log.append(("ready", seat.name)))
+    sample(POINT, taking, [seat(Rote(mode, log), mode) for mode in MODES], much(2, 3), seed=1)
+    steps = ["ready" if who == "ready" else "visit" for who, _ in log]
+    assert steps == [*["ready"] * 6, *["visit"] * 3, *["ready"] * 3, *["visit"] * 6]
+
+
 def test_each_sample_keeps_its_round_and_its_position():
     cells, _ = run(MODES, much(4, 6))
     for cell in cells.values():
