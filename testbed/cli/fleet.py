@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.errors import TestbedError
+from testbed.errors import TestbedError, UsageError
 from testbed.model.topology import DEFAULT_SERVICE_CIDR
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def _wait(wanted: set[str]) -> None:
             held = fleet.members()
             missing = wanted - {member.name for member in held if member.ready}
             told = "; ".join(f"{member.name}: {member.why}" for member in held if not member.ready)
+        except UsageError:
+            raise  # there is none to wait for
         except TestbedError as error:
             told = str(error)
         if not missing:
@@ -148,7 +150,7 @@ def _kubeconfig(_: argparse.Namespace) -> int:
 def _bundle(args: argparse.Namespace) -> int:
     from testbed.vm import bundle
 
-    archives = [bundle.libraries(args.python), bundle.project()]
+    archives = [bundle.libraries(args.python), bundle.project(args.python)]
     print(json.dumps([{"path": str(each.path), "directory": each.directory} for each in archives]))
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -97,11 +98,12 @@ class Distant(Caller):
 
 def take_calls() -> None:
     """The other end: calls come from stdin, and answers go to stdout until stdin ends."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr
+    # Descriptors, since what a forked process calls sys.stdout may be closed when it is replaced.
+    with open(os.dup(0), "rb") as source, open(os.dup(1), "wb") as sink:
+        sys.stdout = sys.stderr
 
-    def write(data: bytes) -> None:
-        sink.write(data)
-        sink.flush()
+        def write(data: bytes) -> None:
+            sink.write(data)
+            sink.flush()
 
-    serve(source.read, write)
+        serve(source.read, write)

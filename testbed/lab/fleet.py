@@ -134,6 +134,7 @@ def play(name: str, path: Path, progress: Progress, *, check: bool = False) -> d
 
     log = ROOM / "log"
     shutil.rmtree(log, ignore_errors=True)
+    log.mkdir(parents=True)
     environment = {"ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"), "PATH": _path()}
     outcome = ansible_runner.run(
         private_data_dir=str(log),

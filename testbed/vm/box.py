@@ -58,7 +58,7 @@ def build(progress: Progress = lambda _: None) -> Box:
     """The box for this distribution, from the cache or made. Raises UsageError when a program is missing."""
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
-            raise UsageError(f"a box is made with {program}: apt-get install {package}, or make fleet-setup")
+            raise UsageError(f"a box is made with {program}: apt-get install {package}")
     kernel = kernels.default()
     path = cache.directory() / "box" / f"testbed-{_key(kernel)}.box"
     if path.exists():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import compileall
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -65,18 +66,21 @@ def libraries(python: str) -> Archive:
     return Archive(path, f"/{ROOT}/{name}")
 
 
-def project() -> Archive:
-    """This package, compiled by no one: a node's Python does it at the first import."""
+def project(python: str) -> Archive:
+    """This package, for nodes with Python `python`."""
     files = list(_sources())
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(python.encode())
     for file in files:
         digest.update(f"{file.relative_to(PACKAGE)}\0".encode() + file.read_bytes())
     name = f"project-{digest.hexdigest()[:12]}"
 
     def make(target: Path) -> None:
-        with tarfile.open(target, "w:gz", compresslevel=6) as archive:
-            for file in files:
-                archive.add(file, f"{ROOT}/{name}/testbed/{file.relative_to(PACKAGE)}", filter=_of_root)
+        tree = target.with_name(name)
+        for file in files:
+            copy = tree / "testbed" / file.relative_to(PACKAGE)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
+        _pack(tree, name, target, python)
 
     path = cache.made(cache.directory() / "bundle" / f"{name}.tar.gz", make)
     cache.keep_newest("bundle/project-*.tar.gz", 3)
@@ -119,7 +123,7 @@ def _install(python: str, tree: Path) -> None:
 
 def _pack(tree: Path, name: str, target: Path, python: str) -> None:
     if python == f"{sys.version_info.major}.{sys.version_info.minor}":
-        # Compiled here, since an emulated node takes a minute for it; elsewhere a node does it as it goes.
+        # Compiled here, since an emulated node takes minutes for it; elsewhere a node does it as it goes.
         compileall.compile_dir(tree, quiet=2, ddir=f"/{ROOT}/{name}", workers=0)
     with tarfile.open(target, "w:gz", compresslevel=6) as archive:
         archive.add(tree, f"{ROOT}/{name}", filter=_of_root)

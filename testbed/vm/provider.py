@@ -60,9 +60,7 @@ def up(progress: Progress = lambda _: None) -> bool:
         raise UsageError("libvirt's daemons are started by root: run this as root (sudo)")
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
-            raise UsageError(
-                f"{program} is missing: apt-get install {package} vagrant-libvirt, or make fleet-setup"
-            )
+            raise UsageError(f"{program} is missing: apt-get install {package} vagrant-libvirt")
     if running():
         return False
     ROOM.mkdir(mode=0o700, exist_ok=True)
@@ -231,7 +229,7 @@ def _virsh(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError:
-        raise UsageError("virsh is missing: apt-get install libvirt-clients, or make fleet-setup") from None
+        raise UsageError("virsh is missing: apt-get install libvirt-clients") from None
     except subprocess.TimeoutExpired:
         raise TestbedError(f"libvirt does not answer `virsh {' '.join(words)}`") from None
     if check and done.returncode:

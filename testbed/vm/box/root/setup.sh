@@ -15,7 +15,7 @@ printf "127.0.0.1 localhost\n127.0.1.1 node\n" > /etc/hosts
 echo "/dev/vda / ext4 noatime 0 0" > /etc/fstab
 : > /etc/machine-id
 systemctl -q enable systemd-networkd ssh
-systemctl -q disable nginx systemd-networkd-wait-online getty@tty1
+systemctl -q disable nginx haproxy systemd-networkd-wait-online getty@tty1
 systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
   e2scrub_reap.service fstrim.timer motd-news.timer systemd-networkd-wait-online.service \
   getty@tty1.service serial-getty@ttyS0.service systemd-update-utmp.service systemd-update-utmp-runlevel.service \
