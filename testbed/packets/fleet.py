@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from testbed.client import Client
 from testbed.errors import TestbedError, UsageError
 from testbed.lab import fleet, fleet_spec, fleet_ssh
 from testbed.lab.distant import Distant
+from testbed.lab.fleet_agents import Agents, borrowed
 from testbed.model.conditions import condition
 from testbed.model.offers import CLIENT, SERVERS, ZONES
 from testbed.model.oracle import ZONE, World
@@ -72,8 +72,7 @@ class Fleet:
     def set_proxy(
         self, mode: str, *, command: str = "", environment: Mapping[str, str] | None = None
     ) -> None:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda name: self.machines[name].set_proxy(mode), ZONES))
+        Agents({name: self.machines[name] for name in ZONES}).set_proxy(mode)
 
     def choose_iptables(self, variant: str) -> None:
         raise UsageError(f"the fleet's `iptables` are {self.variant}: leave iptables-{variant} out")
@@ -88,8 +87,8 @@ def staged(
     Raises UsageError when the fleet is not up, or not of the machines that the matrix needs.
     """
     with ExitStack() as stack:
-        stack.enter_context(fleet.locked())
         site = opened()
+        stack.enter_context(borrowed((site.spec.control_plane.name, *ZONES), progress))
         slow = _slowness([site.machines[name] for name in (CLIENT, *ZONES)])
         be_patient(slow)
         progress(f"machines: {', '.join(site.machines)}; {slow:.0f} times slower than this one")
@@ -98,7 +97,8 @@ def staged(
             stack.enter_context(_sysctls(site.machines[name], link))
         stack.enter_context(_labelled(site.kubeconfig))
         site = opened()  # with the labels
-        stack.enter_context(_own_proxies(site))
+        # No proxy, and no rule of one, at the client.
+        site.machines[CLIENT].run(["sh", "-c", "systemctl stop kube-proxy && testbed kube-proxy --cleanup"])
         progress(f"all nodes in {columns[0].name} mode")
         site.set_proxy(columns[0].mode)
         progress("Pods and Services")
@@ -177,18 +177,6 @@ async def _label(kubeconfig: Path, zones: Mapping[str, str | None]) -> None:
     async with Client.from_kubeconfig(kubeconfig) as client:
         for node, zone in zones.items():
             await client.patch(NODES, node, None, {"metadata": {"labels": {ZONE: zone}}})
-
-
-@contextmanager
-def _own_proxies(site: Fleet) -> Iterator[None]:
-    """No proxy, and no rule of one, at the client; at the end every machine has its own again."""
-    client = site.machines[CLIENT]
-    try:
-        client.run(["sh", "-c", "systemctl stop kube-proxy && testbed kube-proxy --cleanup"])
-        yield
-    finally:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(fleet_ssh.Machine.own_proxy, (client, *(site.machines[name] for name in ZONES))))
 
 
 @contextmanager
