@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -59,9 +60,20 @@ class Receiver:
         self.done: set[str] = set()
         self.trouble: list[str] = []
         self.stopped = False
+        self.last = 0.0
 
-    def run(self, command: Sequence[str], *, timeout: float) -> None:
-        """Run the inner pytest `command` in a VM and replay what it reports."""
+    def run(self, command: Sequence[str], *, longest: float) -> None:
+        """Run the inner pytest `command` in a VM and replay what it reports.
+
+        The VM is given up when no report has come for `longest` seconds.
+        """
+
+        def watch() -> None:
+            self._replay(lines)
+            if time.monotonic() - self.last > longest:
+                raise TestbedError(f"no report came from the VM for {longest:.0f} s")
+
+        self.last = time.monotonic()
         output = io.BytesIO()
         with tempfile.TemporaryDirectory(prefix="testbed-reports-") as room:
             source = Path(room) / "reports"
@@ -71,10 +83,9 @@ class Receiver:
                     vm.run(
                         [*command, f"--vm-reports={source}"],
                         rw=[room],
-                        timeout=timeout,
                         stdout=output,
                         stderr=output,
-                        watch=lambda: self._replay(lines),
+                        watch=watch,
                     )
                 except TestbedError as error:
                     self.trouble.append(str(error))
@@ -88,6 +99,7 @@ class Receiver:
             if not line.endswith("\n"):
                 lines.seek(start)
                 return
+            self.last = time.monotonic()
             kind, data = json.loads(line)
             if kind == "report":
                 self._log(self.config.hook.pytest_report_from_serializable(config=self.config, data=data))

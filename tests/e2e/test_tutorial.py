@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 MODES = ("iptables", "nftables", "userspace")
 END = "the-end-of-the-command"
-PATIENCE, LONGEST = 30.0, 120.0
+PATIENCE, LONGEST = 30.0, 30.0
 """Seconds to look again for what is not there yet, and that one command may take."""
 
 LOOKS = ("kubectl get", "kubectl logs", "kubectl exec", "curl", "cat /", "ip", "iptables", "nft", "ps ")
@@ -33,7 +34,9 @@ class Shell:
 
     def __init__(self, argv: list[str], directory: Path) -> None:
         pipe, one = subprocess.PIPE, subprocess.STDOUT
-        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=one, text=True, cwd=directory)
+        self._process = subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=one, text=True, cwd=directory, start_new_session=True
+        )
         self._lines: queue.Queue[str] = queue.Queue()
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
@@ -57,7 +60,9 @@ class Shell:
         return printed.removesuffix(f"\n{END}\n")
 
     def close(self) -> None:
-        self._process.kill()
+        """End the shell and what it runs, which may hold its pipes open."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._reading.join()
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
@@ -154,8 +159,9 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
 def walk(reader: Reader, mode: str) -> None:
     for step in steps(TEXT, mode):
         began = time.monotonic()
+        print(f"{step.machine}$ {step.command.splitlines()[0]}", end="", flush=True)  # one may never end
         reader.do(step)
-        print(f"{time.monotonic() - began:5.1f} s  {step.machine}$ {step.command.splitlines()[0]}")
+        print(f"  ({time.monotonic() - began:.1f} s)")
 
 
 @pytest.mark.feature(

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -91,6 +92,29 @@ def test_a_vm_that_dies_fails_its_tests_with_the_reason(
     result = suite.runpytest_inprocess()
     result.assert_outcomes(passed=2, failed=3)
     result.stdout.fnmatch_lines(["*Kernel panic*"])
+
+
+def test_a_vm_that_falls_silent_is_given_up_and_one_that_reports_is_not(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = vm.run
+    silent = 0.0
+
+    def report_and_fall_silent(argv, *, watch, **options):
+        nonlocal silent
+        for _ in range(3):
+            time.sleep(0.3)
+            begin(argv, watch=watch, **options)
+        began = time.monotonic()
+        while True:
+            silent = time.monotonic() - began
+            watch()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(vm, "run", report_and_fall_silent)
+    result = suite.runpytest_inprocess("-o", "vm_timeout=1.0", "-k", "there")
+    result.assert_outcomes(passed=6, deselected=3)
+    assert 0.9 < silent < 5
 
 
 def test_stopping_at_the_first_failure_fails_no_other(suite: pytest.Pytester) -> None:
