@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
     "runtime": Verb(
         "runtime", "component: the container runtime of a machine with an init of its own", "testbed-runtime"
     ),
+    "warm": Verb("warm", "component: what the services of such a machine are forked from", "testbed-warm"),
     "kubelet": Verb("kubelet", "component: the node agent", "kubelet"),
     "kube-proxy": Verb("kube_proxy", "component: the service proxy agent", "kube-proxy"),
     "echo": Verb("echo", "component: the built-in echo server, image testbed/echo", "echo"),

@@ -20,17 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until killed."""
     import gc
-    import importlib
     from pathlib import Path
 
     from testbed.kernel.namespaces import adopt_orphans
-    from testbed.lab.bringup import COMPONENTS
+    from testbed.lab import components
     from testbed.node import sandbox
     from testbed.node.init import Init, listen
 
-    # What is imported here, the programs that are forked need not import again.
-    for module in (*COMPONENTS, "testbed.cli.main"):
-        importlib.import_module(module)
+    components.load()
     adopt_orphans()
     sandbox.forget_all(Path(args.root_dir) / "pods")
     Path(args.socket).unlink(missing_ok=True)

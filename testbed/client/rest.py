@@ -98,7 +98,7 @@ class Client:
                     orjson.loads(content) if response.content_type == "application/json" else content.decode()
                 )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{method} {url}: {error or type(error).__name__}") from None
+            raise Unreachable(f"{method} {url}: {str(error) or type(error).__name__}") from None
 
     async def list(
         self,
@@ -199,7 +199,7 @@ class Client:
                         raise error_of(event["object"])
                     yield Event(event["type"], event["object"])
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"watch {url}: {error or type(error).__name__}") from None
+            raise Unreachable(f"watch {url}: {str(error) or type(error).__name__}") from None
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

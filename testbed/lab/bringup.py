@@ -5,42 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from testbed.client import ApiError, Client
 from testbed.errors import TestbedError, UsageError
-from testbed.lab import credentials, manifests, network, units
+from testbed.lab import components, credentials, manifests, network, units
 from testbed.lab.cluster import ADMIN_KUBECONFIG, Cluster, start_unit
 from testbed.lab.machine import FABRIC, Birth, Blueprint, boot
 from testbed.lab.state import State
 from testbed.model.resources import NODES
 from testbed.model.topology import API_PORT, CLIENT, ClusterSpec
 from testbed.node.process import Process
-
-COMPONENTS = (
-    "setproctitle",
-    "testbed.api.server",
-    "testbed.cli.apiserver",
-    "testbed.cli.controller_manager",
-    "testbed.cli.dns",
-    "testbed.cli.kube_proxy",
-    "testbed.cli.kubelet",
-    "testbed.controllers.process",
-    "testbed.dns.process",
-    "testbed.node.kubelet",
-    "testbed.proxy.agent",
-    "testbed.proxy.modes.iptables",
-    "testbed.proxy.modes.ipvs",
-    "testbed.proxy.modes.nftables",
-    "testbed.proxy.modes.userspace",
-)
-"""What components import, some of it late. Imported before the machines are forked, it is there when their
-inits fork components."""
 
 READY_TIMEOUT = 180.0
 POLL = 0.05
@@ -52,19 +31,16 @@ def bring_up(
     spec: ClusterSpec,
     *,
     api_port: int = 0,
-    preload: Iterable[str] = COMPONENTS,
     progress: Progress = lambda _: None,
 ) -> Cluster:
     """Bring up `spec` and return when every node is Ready.
 
     `api_port` is the API server's port on the host's loopback; 0 takes 6443, or any free one.
-    `preload` names modules to import before the machines are forked.
     Raises UsageError (no root, name or port taken) or TestbedError; then nothing is left behind.
     """
     if os.geteuid() != 0:
         raise UsageError("namespaces need root: run this as root (sudo), or `testbed vm run -- testbed up`")
-    for module in preload:
-        importlib.import_module(module)
+    components.load()
     listener = _listener(api_port)
     state = State.create(spec.name)
     try:
