@@ -75,7 +75,8 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path == HERE / "test_correctness.py" and not checkable:
         return True  # the guest of instructions has rules and no cluster
     if collection_path.parent == HERE and collection_path.is_dir():
-        suites = _suites(config) or {FLEET} & {*chosen}
+        # The suite of the fleet is for machines that the matrix cannot take, unless it is named.
+        suites = _suites(config) or {name for name in {FLEET} & {*chosen} if not chosen[name].matrix}
         return collection_path.name not in suites or None
     return None
 

@@ -1,7 +1,7 @@
 """Before a mode's speed between machines means anything: Pods and Services reach each other on every machine.
 
-Part of `pytest benchmarks/` when the fleet is up; `pytest benchmarks/fleet` is these alone. All nodes run one
-mode, then the next. Every call is made in a Pod of the node that it is about.
+For machines whose names the matrix of `testbed verify` does not know; `pytest benchmarks/fleet` for any. All
+nodes run one mode, then the next. Every call is made in a Pod of the node that it is about.
 """
 
 import asyncio

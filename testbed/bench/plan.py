@@ -60,7 +60,7 @@ class Profile:
 
     def on_a_fleet(self) -> Profile:
         """The same for machines, which may be emulated: the quick one stays at a hundred Services."""
-        return replace(self, sizes=(1, 100)) if self.quick else self
+        return replace(self, sizes=(100,)) if self.quick else self
 
 
 QUICK = Profile("quick", (1, 100, 1000), 56, 18, 3, 0.3, 5, 1)
