@@ -12,6 +12,7 @@ import re
 import select
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from testbed.packets.patience import patience, until
 TABLE = "testbed-trace"
 REHEARSAL = 10999
 """The port of a datagram to oneself that shows that the monitor is at work."""
-READY_SECONDS, QUIET_SECONDS = 5.0, 0.3
+READY_SECONDS, QUIET_SECONDS, LONGEST_SECONDS = 5.0, 0.3, 3.0
 _EVENT = re.compile(r"trace id (\w+) (\w+) (\S+) (\S+) (rule|verdict|policy) ?(.*)")
 _COUNTED = re.compile(r"\[(\d+):\d+\] (-A (\S+) .*)")
 NOISE = re.compile(r"counter packets \d+ bytes \d+ |meta l4proto \w+ ")
@@ -99,10 +100,13 @@ def _rehearse(machine: Machine, monitor: subprocess.Popen[bytes]) -> None:
 
 
 def _printed(monitor: subprocess.Popen[bytes], quiet: float) -> str:
-    """What the monitor prints, until it has been silent for `quiet` seconds of a laptop."""
+    """What the monitor prints, until it has been silent for `quiet` seconds of a laptop.
+
+    Or for LONGEST_SECONDS, where a connection that stays has the same source port.
+    """
     assert monitor.stdout
-    found = b""
-    while select.select([monitor.stdout], [], [], patience(quiet))[0]:
+    found, deadline = b"", time.monotonic() + patience(LONGEST_SECONDS)
+    while time.monotonic() < deadline and select.select([monitor.stdout], [], [], patience(quiet))[0]:
         piece = os.read(monitor.stdout.fileno(), 65536)
         if not piece:
             break

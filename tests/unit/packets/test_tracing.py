@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+
+import pytest
+
+from testbed.packets import tracing
 from testbed.packets.tracing import Way, balanced, counters, events, risen, translated
 
 MONITORED = """\
@@ -81,3 +87,12 @@ def test_a_node_that_saw_nothing_says_so() -> None:
         "  nat A        x",
         "  filter LONG  y",
     ]
+
+
+def test_a_monitor_that_never_falls_silent_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "LONGEST_SECONDS", 0.5)
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as monitor:
+        began = time.monotonic()
+        assert tracing._printed(monitor, 0.3).startswith("y\ny\n")
+        assert 0.5 <= time.monotonic() - began < 20
+        monitor.kill()
