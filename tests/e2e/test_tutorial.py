@@ -152,7 +152,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     try:
         yield reader
     finally:
-        subprocess.run(["testbed", "down", "--all"], check=True, capture_output=True, timeout=60)
+        subprocess.run(["testbed", "down", "--all"], check=True, capture_output=True, timeout=patience(60))
         reader.close()
 
 
