@@ -57,7 +57,7 @@ def child(process: subprocess.Popen) -> int:
     return int(listed[0]) if listed else 0
 
 
-@pytest.mark.feature("E2")
+@pytest.mark.feature("D2")
 def test_a_service_has_its_own_environment_output_and_group(warm: subprocess.Popen, tmp_path: Path) -> None:
     with service(tmp_path, "warm", f"--socket={tmp_path}/second") as one:
         pid = until(lambda: child(warm), 5)
