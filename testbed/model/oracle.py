@@ -90,11 +90,13 @@ class Outcome:
     """What must happen: one of `deliveries`, each as likely as the other, and then `fate`.
 
     `told`: on the way, the sender gets to know that its packets are too large (ICMP fragmentation needed).
+    `may_arrive`: without deliveries, a backend may get it all the same.
     """
 
     fate: Fate
     deliveries: tuple[Delivery, ...] = ()
     told: bool = False
+    may_arrive: bool = False
 
     @property
     def backends(self) -> frozenset[Address]:

@@ -112,6 +112,7 @@ def test_a_refusal_must_be_about_the_question() -> None:
 
 def test_a_refused_packet_reaches_nobody() -> None:
     assert judged(NO, (ERROR,), (ARRIVING,), REFUSED) == ["near got it"]
+    assert judged(NO, (ERROR,), (ARRIVING,), replace(REFUSED, may_arrive=True)) == []
 
 
 @pytest.mark.parametrize(
