@@ -172,23 +172,27 @@ class Registration:
             try:
                 await self.register()
                 while True:
-                    await self._renew()
-                    await self._mend()
                     delay = 0.1
                     await asyncio.sleep(self._me.heartbeat)
+                    await self._renew()
+                    await self._mend()
             except ApiError as error:
                 log.warning("node %s: %s; again in %.1f s", self._me.name, error, delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, self._me.heartbeat)
 
     async def register(self) -> None:
-        """Create the Node, or bring an existing one's labels and status up to date."""
+        """Create the Node, or bring an existing one's labels and status up to date.
+
+        The lease comes first: a Node that is Ready again by an old one would count as lost again at once.
+        """
         wanted = node_object(self._me)
         try:
             await self._client.create(NODES, wanted)
         except AlreadyExists:
             patch = {"metadata": {"labels": wanted["metadata"]["labels"]}}
             await self._client.patch(NODES, self._me.name, None, patch)
+        await self._renew()
         await self._mend(always=True)
 
     async def _mend(self, always: bool = False) -> None:
