@@ -25,6 +25,9 @@ Object = dict[str, Any]
 MIRROR, HASH, SOURCE = (f"kubernetes.io/config.{word}" for word in ("mirror", "hash", "source"))
 LOOK_EVERY, RETRY = 20.0, 1.0
 """Seconds between looks into the directory, as the kubelet's fileCheckFrequency; and after a failure."""
+AFTER_DELETION = 1.0
+"""Seconds that a deleted mirror stays away. `kubectl delete` looks twice, by name, before it watches the end:
+what is back between the two it takes for the old one, and waits for ever. It did so in 11 of 60 tries."""
 
 
 def is_mirror(pod: Object) -> bool:
@@ -81,6 +84,7 @@ class StaticPods:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._gone.wait()
+                await asyncio.sleep(AFTER_DELETION)
 
     async def _mirror_all(self) -> None:
         """What is missing is made; what shows another manifest, or none, goes, and is made when it has."""

@@ -105,7 +105,9 @@ def test_components_of_the_control_plane_are_shown_as_static_pods(kubectl: Kubec
     )
     assert "kube-controller-manager-controlplane" in kubectl("get", "pods", "-n", "kube-system")
     assert kubectl("logs", *API_SERVER)
-    kubectl("delete", "pod", *API_SERVER, "--timeout=30s")
+    for _ in range(3):
+        kubectl("delete", "pod", *API_SERVER, "--timeout=10s")
+        until(shown, "the mirror, back")
     after = until(shown, "the mirror again")
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     assert pids() == running
