@@ -107,8 +107,7 @@ def test_components_of_the_control_plane_are_shown_as_static_pods(kubectl: Kubec
     assert kubectl("logs", *API_SERVER)
     for _ in range(3):
         kubectl("delete", "pod", *API_SERVER, "--timeout=10s")
-        until(shown, "the mirror, back")
-    after = until(shown, "the mirror again")
+        after = until(shown, "the mirror again")
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     assert pids() == running
 

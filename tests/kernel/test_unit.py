@@ -51,16 +51,16 @@ def started(command: list[str], env: dict[str, str] | None = None) -> Iterator[s
             one.kill()
 
 
-def child(process: subprocess.Popen) -> int:
-    """The pid of the service: what the loaded process has forked."""
+def child(process: subprocess.Popen, listening: Path) -> int:
+    """The pid of the service that the loaded process has forked, once it listens: 0 before."""
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return int(listed[0]) if listed else 0
+    return int(listed[0]) if listed and listening.exists() else 0
 
 
 @pytest.mark.feature("D2")
 def test_a_service_has_its_own_environment_output_and_group(warm: subprocess.Popen, tmp_path: Path) -> None:
     with service(tmp_path, "warm", f"--socket={tmp_path}/second") as one:
-        pid = until(lambda: child(warm), 5)
+        pid = until(lambda: child(warm, tmp_path / "second"), 5)
         assert pid
         try:
             read = Path(f"/proc/{pid}")
@@ -101,7 +101,7 @@ def test_it_starts_in_a_fraction_of_the_time(warm: subprocess.Popen, tmp_path: P
 
 def test_it_ends_with_the_process_that_it_was_forked_from(warm: subprocess.Popen, tmp_path: Path) -> None:
     with service(tmp_path, "warm", f"--socket={tmp_path}/second") as one:
-        pid = until(lambda: child(warm), 5)
+        pid = until(lambda: child(warm, tmp_path / "second"), 5)
         assert pid
         warm.kill()
         try:
