@@ -79,8 +79,9 @@ async def _relay(client: web.WebSocketResponse, kubelet: aiohttp.ClientWebSocket
 
 
 async def _pass_on(source: Socket, target: Socket) -> None:
-    with contextlib.suppress(ConnectionError):
-        async for message in source:
+    """To the source's end. What the target takes no more is dropped: what it said last may be on its way."""
+    async for message in source:
+        with contextlib.suppress(ConnectionError):
             if message.type is WSMsgType.BINARY:
                 await target.send_bytes(message.data)
             elif message.type is WSMsgType.TEXT:

@@ -29,6 +29,7 @@ Object = dict[str, Any]
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+SUCCESS: Object = {"metadata": {}, "status": "Success"}
 CHUNK = 1 << 15
 QUIET = 1.0
 """Seconds without a byte after which an ended command has nothing more to say."""
@@ -108,9 +109,7 @@ async def execute(websocket: web.WebSocketResponse, process: Process, run: Run, 
             outcome = _outcome(running)
             if not running.exception():
                 await _emptied(pumps, listening, streams)
-            with contextlib.suppress(ConnectionError):
-                await websocket.send_bytes(bytes([ERROR]) + json.dumps(outcome).encode())
-                await websocket.close()
+            await _tell(websocket, listening, outcome)
     finally:
         for task in (running, listening, *pumps):
             task.cancel()
@@ -130,6 +129,19 @@ async def _emptied(
             break
 
 
+async def _tell(websocket: web.WebSocketResponse, listening: asyncio.Task[None], outcome: Object) -> None:
+    """The outcome, and then the end.
+
+    What the client still sends is read until it has closed, too: a connection that is closed with bytes
+    unread is reset, and what the client had not read yet of the outcome and the output is lost.
+    """
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    with contextlib.suppress(ConnectionError):
+        await websocket.send_bytes(bytes([ERROR]) + json.dumps(outcome).encode())
+        await websocket.close()
+
+
 async def attach(
     websocket: web.WebSocketResponse, console: Console | None, printed: AsyncIterator[bytes]
 ) -> None:
@@ -140,10 +152,7 @@ async def attach(
     try:
         await asyncio.wait([showing, listening], return_when=asyncio.FIRST_COMPLETED)
         if showing.done():
-            with contextlib.suppress(ConnectionError):
-                done = json.dumps({"metadata": {}, "status": "Success"})
-                await websocket.send_bytes(bytes([ERROR]) + done.encode())
-                await websocket.close()
+            await _tell(websocket, listening, SUCCESS)
     finally:
         for task in (showing, listening):
             task.cancel()
@@ -222,7 +231,7 @@ def _outcome(running: asyncio.Task[int]) -> Object:
         return _failure("InternalError", f"error executing command in container: {error}", 500)
     code = running.result()
     if code == 0:
-        return {"metadata": {}, "status": "Success"}
+        return SUCCESS
     code = code if code > 0 else 128 - code
     told = f"command terminated with non-zero exit code: exit status {code}"
     cause = {"reason": "ExitCode", "message": str(code)}
