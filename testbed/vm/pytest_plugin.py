@@ -107,8 +107,11 @@ class Placement:
         if reporter is not None and reporter.verbosity >= 0:
             reporter.ensure_newline()
             reporter.write_line(f"{len(self.moved)} tests run in a VM ({vm.described()})")
-        command = [sys.executable, "-m", "pytest", *inner_arguments(self.config, list(self.moved.values()))]
-        receiver.run(command, longest=float(self.config.getini("vm_timeout")))
+        longest = float(self.config.getini("vm_timeout"))
+        receiver.run(
+            lambda items: [sys.executable, "-m", "pytest", *inner_arguments(self.config, items)],
+            longest=longest,
+        )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         where = VM if report.nodeid in self.moved else self.here

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import selectors
 import shutil
 import subprocess
@@ -33,6 +34,8 @@ MEMORY = 2048  # MiB
 CPUS = 2
 CLOCKS = ("wall", "instructions")
 FOLLOW = 0.02  # s between two looks at the guest's output files
+STUCK = 120  # s for which a guest's CPU goes round in circles before the machine is given up
+LOOK = 1.0  # s between two looks at what the guest's kernel says of that
 
 # A plain CPU is emulated faster than QEMU's `max` (15 against 18 s to import scapy: 5-level pages, SMAP and
 # AVX cost); the extensions speed up checksums and TLS.
@@ -56,6 +59,10 @@ COUNTING_PARAMETERS = "norandmaps randomize_kstack_offset=off tsc_early_khz=1000
 # random number that the network stack asks for costs some 2,000 instructions more.
 COUNTING_CPU = ",rdrand=on"
 COUNTING_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+
+
+class Stuck(TestbedError):
+    """The guest's kernel says that its CPUs hang. It is the emulator's fault: another machine may do well."""
 
 
 def run(
@@ -82,7 +89,7 @@ def run(
     "instructions" one CPU is emulated, and a nanosecond of its time is one instruction. stdin is empty.
     `stdout` and `stderr` default to this process's own. `watch` is called some fifty times a second while
     the machine runs. Raises UsageError when the machine lacks QEMU, TestbedError when the VM dies or has not
-    ended after `timeout` seconds.
+    ended after `timeout` seconds, Stuck when its CPUs hang.
     """
     _refuse(argv, rw)
     counting = _counting(clock, cpus, accelerator)
@@ -121,7 +128,7 @@ def run(
             (room / "stdout", stdout or sys.stdout.buffer),
             (room / "stderr", stderr or sys.stderr.buffer),
         ]
-        complaint = _follow(command, streams, watch or (lambda: None), timeout)
+        complaint = _follow(command, streams, _watching(room / "console", watch), timeout)
         log = _text(room / "console") or complaint
         if verbose:
             print(log, file=sys.stderr, flush=True)
@@ -260,6 +267,27 @@ def _follow(
         watch()
         assert child.stderr is not None
         return child.stderr.read().decode(errors="replace")
+
+
+def _watching(console: Path, watch: Callable[[], None] | None) -> Callable[[], None]:
+    """`watch`, and a look at the console now and then. Raises Stuck."""
+    following = time.monotonic() + LOOK
+
+    def both() -> None:
+        nonlocal following
+        if watch:
+            watch()
+        if time.monotonic() >= following:
+            following = time.monotonic() + LOOK
+            if (seconds := stuck(_text(console))) >= STUCK:
+                raise Stuck(f"the VM was given up: its processors hang, for {seconds} s; run it again")
+
+    return both
+
+
+def stuck(console: str) -> int:
+    """For how many seconds a CPU has been stuck, as the kernel's watchdog says; 0 when it says nothing."""
+    return max(map(int, re.findall(r"soft lockup - CPU#\d+ stuck for (\d+)s", console)), default=0)
 
 
 def _copy(pairs: Sequence[tuple[BinaryIO, BinaryIO]]) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import pytest
 
 from testbed import vm
 from testbed.errors import TestbedError
 from testbed.vm import job, kernels
+from testbed.vm.qemu import Stuck
 
 TAIL = 25  # lines of the inner pytest's output shown when a test has no report
+MACHINES = 2  # that are tried: the emulator, not the tests, makes one hang
 
 
 class Sender:
@@ -62,11 +65,33 @@ class Receiver:
         self.stopped = False
         self.last = 0.0
 
-    def run(self, command: Sequence[str], *, longest: float) -> None:
-        """Run the inner pytest `command` in a VM and replay what it reports.
+    def run(self, command: Callable[[Sequence[pytest.Item]], Sequence[str]], *, longest: float) -> None:
+        """Run the inner pytest `command` for the items in a VM, and replay what it reports.
 
-        The VM is given up when no report has come for `longest` seconds.
+        The VM is given up when no report has come for `longest` seconds. What one that hangs has not
+        reported, another one runs.
         """
+        output = io.BytesIO()
+        with tempfile.TemporaryDirectory(prefix="testbed-reports-") as room:
+            source = Path(room) / "reports"
+            source.touch()
+            with source.open() as lines:
+                for _ in range(MACHINES):
+                    try:
+                        self._one(command(self._left()), source, lines, output, longest)
+                        break
+                    except Stuck as error:
+                        self.trouble.append(str(error))
+                        print(f"\n{error}", file=sys.stderr)
+                    except TestbedError as error:
+                        self.trouble.append(str(error))
+                        break
+        self._fail_unreported(output.getvalue().decode(errors="replace"))
+
+    def _one(
+        self, command: Sequence[str], source: Path, lines: IO[str], output: BinaryIO, longest: float
+    ) -> None:
+        """One machine, to its end. Raises TestbedError."""
 
         def watch() -> None:
             self._replay(lines)
@@ -74,23 +99,14 @@ class Receiver:
                 raise TestbedError(f"no report came from the VM for {longest:.0f} s")
 
         self.last = time.monotonic()
-        output = io.BytesIO()
-        with tempfile.TemporaryDirectory(prefix="testbed-reports-") as room:
-            source = Path(room) / "reports"
-            source.touch()
-            with source.open() as lines:
-                try:
-                    vm.run(
-                        [*command, f"--vm-reports={source}"],
-                        rw=[room],
-                        stdout=output,
-                        stderr=output,
-                        watch=watch,
-                    )
-                except TestbedError as error:
-                    self.trouble.append(str(error))
-                self._replay(lines)
-        self._fail_unreported(output.getvalue().decode(errors="replace"))
+        command = [*command, f"--vm-reports={source}"]
+        try:
+            vm.run(command, rw=[source.parent], stdout=output, stderr=output, watch=watch)
+        finally:
+            self._replay(lines)
+
+    def _left(self) -> list[pytest.Item]:
+        return [item for name, item in self.items.items() if name not in self.done]
 
     def _replay(self, lines: IO[str]) -> None:
         while True:
@@ -121,7 +137,7 @@ class Receiver:
             item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def _fail_unreported(self, output: str) -> None:
-        missing = [item for name, item in self.items.items() if name not in self.done]
+        missing = self._left()
         if not missing or self.stopped:
             return
         last = "\n".join(output.splitlines()[-TAIL:])

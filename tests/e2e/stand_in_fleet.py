@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from testbed.bench.fleet_site import FleetSite, pair
 from testbed.bench.plan import Profile
+from testbed.errors import TestbedError
 from testbed.lab import fleet
 from testbed.lab.cluster import Cluster
 
@@ -25,8 +26,12 @@ class Here:
     modes: list[str] = field(default_factory=list)
 
     def set_proxy(self, mode: str) -> None:
+        """A machine that is gone is told of as by ssh."""
         self.modes.append(mode)
-        self.cluster.set_proxy(mode, nodes=self.nodes)
+        try:
+            self.cluster.set_proxy(mode, nodes=self.nodes)
+        except OSError as error:
+            raise TestbedError(f"no answer: {error}") from error
 
     def run(self, node: str, argv: Sequence[str]) -> str:
         return self.cluster.machine(node).run(argv).stdout

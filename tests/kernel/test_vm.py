@@ -63,6 +63,16 @@ def test_a_panic_is_told_as_such(tmp_path, monkeypatch) -> None:
         run("echo c > /proc/sysrq-trigger; sleep 60")
 
 
+def test_one_whose_processors_hang_is_given_up(tmp_path, monkeypatch) -> None:
+    """Told by what the kernel's watchdog writes."""
+    monkeypatch.chdir(tmp_path)
+    told = "<0>watchdog: BUG: soft lockup - CPU#1 stuck for {}s! [python:159]"
+    first, then = told.format(qemu.STUCK - 1), told.format(qemu.STUCK + 5)
+    assert run(f"echo '{first}' > /dev/kmsg; sleep 3; echo goes on") == (0, "goes on\n", "")
+    with pytest.raises(qemu.Stuck, match=f"its processors hang, for {qemu.STUCK + 5} s"):
+        run(f"echo '{first}' > /dev/kmsg; echo '{then}' > /dev/kmsg; sleep 1000")
+
+
 @pytest.mark.parametrize(("signum", "expected"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_the_vm_ends_with_its_starter(signum, expected, tmp_path) -> None:
     command = [sys.executable, "-m", "testbed.cli.main", "vm", "run", "--", "sh", "-c", "echo up; sleep 1000"]

@@ -11,6 +11,7 @@ from testbed import vm
 from testbed.errors import TestbedError
 from testbed.kernel import features
 from testbed.vm import reports
+from testbed.vm.qemu import Stuck
 
 pytest_plugins = ["pytester"]
 
@@ -115,6 +116,25 @@ def test_a_vm_that_falls_silent_is_given_up_and_one_that_reports_is_not(
     result = suite.runpytest_inprocess("-o", "vm_timeout=1.0", "-k", "there")
     result.assert_outcomes(passed=6, deselected=3)
     assert 0.9 < silent < 5
+
+
+def test_what_a_hanging_vm_has_not_run_another_one_does(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two machines runs the first of the tests that it is given, and hangs. There is no third."""
+    begin, given = vm.run, list[list[str]]()
+
+    def run_one(argv, **options):
+        tests = [word for word in argv if "::" in word]
+        given.append([test.partition("::")[2] for test in tests])
+        begin([word for word in argv if word not in tests[1:]], **options)
+        raise Stuck("its processors hang")
+
+    monkeypatch.setattr(vm, "run", run_one)
+    result = suite.runpytest_inprocess()
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["*no report came out of the VM*", "*its processors hang*"])
+    assert given == [["test_there[plain]", "test_there[a b[c]]", "test_broken"], given[0][1:]]
 
 
 def test_stopping_at_the_first_failure_fails_no_other(suite: pytest.Pytester) -> None:
