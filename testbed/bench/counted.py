@@ -20,6 +20,7 @@ from testbed import vm
 from testbed.bench import rules, scene
 from testbed.bench.columns import DIRECT
 from testbed.bench.measures import (
+    FIRST_BYTE,
     FIRST_PACKET,
     RULES_LOAD,
     RULES_MEMORY,
@@ -32,10 +33,10 @@ from testbed.bench.units import INSTRUCTIONS
 from testbed.errors import TestbedError, UsageError
 from testbed.vm import qemu
 
-MODES = ("iptables-legacy", "iptables-nft", "ipvs", "nftables")
+MODES = ("iptables-legacy", "iptables-nft", "ipvs", "nftables", "userspace", "userspace-haproxy")
 SIZES = (1, 1000, 10_000)
-KNOWN = tuple(m.name for m in (FIRST_PACKET, RULES_LOAD, RULES_MEMORY))
-SURE = (FIRST_PACKET.name, RULES_MEMORY.name)
+KNOWN = tuple(m.name for m in (FIRST_PACKET, FIRST_BYTE, RULES_LOAD, RULES_MEMORY))
+SURE = (FIRST_PACKET.name, FIRST_BYTE.name, RULES_MEMORY.name)
 """What there is at every size; few rules are loaded in less than the kernel's account resolves."""
 ROUNDS, SAMPLES = 30, 5
 SEED = 1
@@ -49,9 +50,6 @@ DEADLINE = 1800.0
 MOST_CELLS = 80
 """Columns times sizes: each is a row of namespaces."""
 
-REFUSED = {
-    "userspace": "its path is a process with the scheduler in it, not a rule; measure it with --clock wall",
-}
 TOOLS = {"iptables": "iptables", "nftables": "nft", "ipset": "ipset"}
 
 
@@ -62,8 +60,6 @@ def parse_modes(text: str) -> tuple[str, ...]:
     """`iptables,ipvs`; iptables stands for both of its variants. Raises UsageError."""
     names = [part.strip() for part in text.split(",") if part.strip()]
     for mode in names:
-        if mode in REFUSED:
-            raise UsageError(f"--clock instructions cannot measure {mode}: {REFUSED[mode]}")
         if mode not in (*MODES, "iptables"):
             raise UsageError(
                 f"unknown mode {mode!r}; --clock instructions knows iptables, {', '.join(MODES)}"
@@ -91,7 +87,7 @@ class Spot:
 
 
 def collect(modes: tuple[str, ...], sizes: tuple[int, ...], say: Callable[[str], None]) -> Run:
-    """Measure first packets to the last Service of each list. Raises UsageError, TestbedError."""
+    """Measure new connections to the last Service of each list. Raises UsageError, TestbedError."""
     spots = [Spot(mode, mode, size) for size in sizes for mode in (DIRECT, *modes)]
     return measure(spots, say, {"modes": list(modes), "sizes": list(sizes)})
 
@@ -130,12 +126,12 @@ def _task(spots: Sequence[Spot], room: Path) -> dict[str, Any]:
 
 def _run(spots: Sequence[Spot], answer: dict[str, Any], plan: dict[str, Any]) -> Run:
     found = []
-    for spot, taken, load in zip(spots, answer["samples"], answer["loads"], strict=True):
-        place = "last" if spot.mode != DIRECT and spot.services > 1 else "only"
-        # Samples are µs everywhere; here a nanosecond is an instruction.
-        counts = tuple(count / 1e3 for _, count in taken)
-        blocks, places = tuple(block for block, _ in taken), (place,) * len(taken)
-        found.append(Cell(INSTRUCTIONS, FIRST_PACKET.name, spot.services, spot.name, counts, blocks, places))
+    for spot, packets, answers, load in zip(
+        spots, answer["packets"], answer["answers"], answer["loads"], strict=True
+    ):
+        # The backend's first packet, where the proxy itself answers the SYN, is its answer.
+        found.append(_cell(spot, FIRST_PACKET, packets or answers))
+        found.append(_cell(spot, FIRST_BYTE, answers))
         for of, value in _weights(load):
             found.append(
                 Cell(INSTRUCTIONS, of.name, spot.services, spot.name, (max(0.0, value),), (0,), ("all",))
@@ -146,6 +142,13 @@ def _run(spots: Sequence[Spot], answer: dict[str, Any], plan: dict[str, Any]) ->
     method = {"rounds": ROUNDS, "samples a round": SAMPLES, "seed": SEED, "backends": 1}
     overhead = {what: count / 1e3 for what, count in answer["overhead"].items()}
     return Run(INSTRUCTIONS, facts, method, overhead, tuple(found), plan)
+
+
+def _cell(spot: Spot, of: Measure, taken: Sequence[tuple[int, int]]) -> Cell:
+    """Samples are µs everywhere; here a nanosecond is an instruction."""
+    place = "last" if spot.mode != DIRECT and spot.services > 1 else "only"
+    counts, blocks = tuple(count / 1e3 for _, count in taken), tuple(block for block, _ in taken)
+    return Cell(INSTRUCTIONS, of.name, spot.services, spot.name, counts, blocks, (place,) * len(taken))
 
 
 def _weights(load: dict[str, float] | None) -> list[tuple[Measure, float]]:

@@ -1,33 +1,27 @@
-"""Inside the VM of the instruction clock: load the rules, probe, leave the samples. Started by `counted`.
-
-One process does both ends of a connection: it holds the backend's listening socket and opens the clients',
-each made inside its own namespace. So no scheduler, no wake-up and no other program stands in a sample.
-"""
+"""Inside the VM of the instruction clock: load the rules, probe, leave the samples. Started by `counted`."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import gc
 import json
 import os
 import pickle
-import random
-import socket
-import struct
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from testbed.bench import scene
+from testbed.bench import ends, scene
 from testbed.kernel.namespaces import enter
 
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-FIRST_PORT = 20000
-WARM_UP = 5
-"""Connections before the first round: code pages, caches of routes, the interpreter's own."""
+if TYPE_CHECKING:  # each mode's modules are loaded by the process that needs them
+    from testbed.proxy.modes.userspace import Userspace
+
 OWN_MEMORY = ("SUnreclaim", "VmallocUsed", "Percpu")
 RESTORES = {"iptables-legacy": "iptables-legacy-restore", "iptables-nft": "iptables-nft-restore"}
 
@@ -38,26 +32,34 @@ def main(room: Path) -> None:
     columns = task["columns"]
     scene.build(len(columns))
     loads: list[dict[str, float] | None] = []
+    proxies: dict[int, int] = {}
     for row, column in enumerate(columns):
         loads.append(None)
         if column["rules"]:
             enter(scene.namespace("node", row))
-            loads[-1] = _weighed(column["mode"], room / column["rules"])
-    answer = {"loads": loads, "overhead": _overhead(), "samples": _probe(columns, task), "facts": _facts()}
-    (room / "answer.json").write_text(json.dumps(answer))
+            loads[-1], proxies[row] = _weighed(column["mode"], room / column["rules"])
+    overhead = _overhead()
+    packets, answers = ends.probe(columns, proxies, task)
+    found = {"loads": loads, "overhead": overhead, "packets": packets, "answers": answers, "facts": _facts()}
+    (room / "answer.json").write_text(json.dumps(found))
 
 
-def _weighed(mode: str, rules: Path) -> dict[str, float]:
-    """Load rules: instructions, and the bytes of the kernel's memory that they take.
+def _weighed(mode: str, rules: Path) -> tuple[dict[str, float], int]:
+    """Load rules: instructions, and the bytes of the kernel's memory that they take; a program's pid, or 0.
 
     By the kernel's account of the loading process: the clock also moves on while everybody waits. What of it
-    the kernel itself took, it only guesses, by who is at work when a tick comes: that does not repeat.
+    the kernel itself took, it only guesses, by who is at work when a tick comes: that does not repeat. Nor
+    does the start of a program.
     """
-    memory, before = _kernel_memory(), getrusage(RUSAGE_CHILDREN)
+    memory = _kernel_memory()
+    if mode in PROGRAMS:
+        pid = _serve(mode, rules)
+        return {"all": 0.0, "bytes": _kernel_memory() - memory}, pid
+    before = getrusage(RUSAGE_CHILDREN)
     _load(mode, rules)
     after = getrusage(RUSAGE_CHILDREN)
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"all": took * 1e9, "bytes": _kernel_memory() - memory}
+    return {"all": took * 1e9, "bytes": _kernel_memory() - memory}, 0
 
 
 def _kernel_memory() -> int:
@@ -83,18 +85,74 @@ def _load(mode: str, rules: Path) -> None:
     if mode in RESTORES:
         with rules.open("rb") as file:
             subprocess.run([RESTORES[mode]], stdin=file, check=True)
-    elif child := os.fork():  # what the loading needs stays out of the process that measures
-        if os.waitpid(child, 0)[1]:
-            raise SystemExit(1)
-    else:
-        code = 1
-        try:
-            OWN_WAYS[mode](pickle.loads(rules.read_bytes()))
-            code = 0
-        except Exception as error:
-            print(f"{mode}: {error}", file=sys.stderr, flush=True)
-        finally:
-            os._exit(code)
+        return
+    # What the loading needs stays out of the process that measures.
+    child = os.fork() or _last_act(mode, lambda: OWN_WAYS[mode](pickle.loads(rules.read_bytes())))
+    if os.waitpid(child, 0)[1]:
+        raise SystemExit(1)
+
+
+def _serve(mode: str, rules: Path) -> int:
+    """Have a program serve, which is then held; its pid."""
+    with _awake():
+        reading, writing = os.pipe()
+        os.fork() or _last_act(mode, lambda: _agent(mode, rules, reading, writing))
+        os.close(writing)
+        with open(reading) as told:
+            pid = int(told.read() or 0)
+    if not pid:
+        raise SystemExit(1)
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def _agent(mode: str, rules: Path, reading: int, writing: int) -> None:
+    """Start the program, tell its pid, and live: it ends with its agent."""
+    os.close(reading)
+    agent = _program(mode, pickle.loads(rules.read_bytes()))
+    with open(writing, "w") as told:
+        told.write(str(agent.carrier))
+    signal.pause()
+
+
+@contextlib.contextmanager
+def _awake() -> Iterator[None]:
+    """Meanwhile the processor is never idle, so that no time limit runs out while the host reads a file."""
+    spinner = os.fork()
+    if not spinner:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        while True:
+            pass
+    try:
+        yield
+    finally:
+        os.kill(spinner, signal.SIGKILL)
+        os.waitpid(spinner, 0)
+
+
+def _last_act(mode: str, act: Callable[[], None]) -> NoReturn:
+    """What a forked child does before it ends."""
+    code = 1
+    try:
+        act()
+        code = 0
+    except Exception as error:
+        print(f"{mode}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(code)
+
+
+def _program(mode: str, state: Any) -> Userspace:
+    """A mode's own data plane, started, with its listeners and the rules that lead there."""
+    from testbed.proxy.modes import mode_class
+    from testbed.proxy.modes import userspace as own
+    from testbed.proxy.options import ProxyOptions
+
+    agent = mode_class(mode)(ProxyOptions())
+    assert isinstance(agent, own.Userspace)
+    agent.start()
+    agent.sync(state)
+    return agent
 
 
 def _nftables(state: Any) -> None:
@@ -114,45 +172,8 @@ def _ipvs(state: Any) -> None:
 
 
 OWN_WAYS = {"nftables": _nftables, "ipvs": _ipvs}
-
-
-def _probe(columns: list[dict[str, Any]], task: dict[str, Any]) -> list[list[tuple[int, int]]]:
-    """For each column its (round, instructions), in rounds that visit all columns in random order."""
-    listeners = []
-    for row in range(len(columns)):
-        enter(scene.namespace("backend", row))
-        listeners.append(socket.create_server((scene.BACKEND, task["port"]), backlog=64))
-    ports = [FIRST_PORT] * len(columns)
-    taken: list[list[tuple[int, int]]] = [[] for _ in columns]
-    order = list(range(len(columns)))
-    source = random.Random(task["seed"])
-    gc.collect()
-    gc.disable()
-    for block in range(-1, task["rounds"]):
-        source.shuffle(order)
-        for row in order:
-            enter(scene.namespace("client", row))
-            target = (columns[row]["target"], task["port"])
-            for _ in range(task["samples"] if block >= 0 else WARM_UP):
-                took = _connect((scene.CLIENT, ports[row]), target, listeners[row])
-                ports[row] += 1
-                if block >= 0:
-                    taken[row].append((block, took))
-    return taken
-
-
-def _connect(source: tuple[str, int], target: tuple[str, int], listener: socket.socket) -> int:
-    """Nanoseconds, that is instructions, of connect(2): SYN out to SYN-ACK in. The port is chosen before."""
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    connection.bind(source)
-    start = perf_counter_ns()
-    connection.connect(target)
-    end = perf_counter_ns()
-    accepted, _ = listener.accept()
-    connection.close()
-    accepted.close()
-    return end - start
+PROGRAMS = ("userspace", "userspace-haproxy")
+"""Modes whose data plane is a process that lives."""
 
 
 def _facts() -> dict[str, str]:

@@ -46,8 +46,8 @@ FIRST_PACKET = Measure(
 FIRST_BYTE = Measure(
     "first-byte",
     "First byte on a new connection",
-    "New connection, a fresh 5-tuple each: from connect(2) over an HTTP request sent at once to the first "
-    "byte of the answer. The same for every mode.",
+    "New connection, a fresh 5-tuple each: from connect(2) over a request sent at once (HTTP; a byte under "
+    "the instruction clock) to the first byte of the answer. The same for every mode.",
 )
 KEEP_ALIVE = Measure(
     "keep-alive",

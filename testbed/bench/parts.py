@@ -10,7 +10,7 @@ from testbed import vm
 from testbed.bench import between, collect, counted, environments
 from testbed.bench.columns import COLUMNS, DEFAULT, DIRECT, Column, columns
 from testbed.bench.environments import FLEET
-from testbed.bench.measures import MEASURES
+from testbed.bench.measures import MEASURES, RULES_LOAD
 from testbed.bench.plan import OTHER_NODE, PATHS, Plan, Profile
 from testbed.bench.units import INSTRUCTIONS
 from testbed.errors import UsageError
@@ -43,8 +43,11 @@ class Part:
     def takes(
         self, environment: str, measure: str, services: int, endpoints: int, path: str, mode: str
     ) -> bool:
-        """Whether a run takes this at all: figures of an agent have no direct, and some no other path."""
+        """Whether a run takes this at all: figures of an agent have no direct, some no other path;
+        and the start of a data plane does not repeat."""
         if mode == DIRECT and MEASURES[measure].no_direct:
+            return False
+        if measure == RULES_LOAD.name and COLUMNS[mode].answers_itself:
             return False
         if environment in (INSTRUCTIONS, FLEET):
             return path == OTHER_NODE and endpoints == 1

@@ -55,6 +55,8 @@ FORMS: Mapping[str, tuple[str, Callable[[object], bytes]]] = {
     "iptables-nft": ("iptables", _text),
     "nftables": ("nftables", pickle.dumps),
     "ipvs": ("ipvs", pickle.dumps),
+    "userspace": ("userspace", pickle.dumps),
+    "userspace-haproxy": ("userspace-haproxy", pickle.dumps),
 }
 """Column → the mode that renders it, and how that is written down: as the input of iptables-restore, or as it
 is, for the mode's own way into the kernel."""

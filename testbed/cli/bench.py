@@ -4,9 +4,8 @@ Runs the benchmarks of the checkout under pytest-benchmark and leaves results.js
 and .png. A fleet that is up is measured; else this machine is, and a mode that its kernel cannot do moves the
 comparison into a small VM by itself. Ctrl-C keeps what was measured; --resume goes on from there.
 
---clock instructions counts the instructions of a first packet in a small VM instead of timing it: figures
-that repeat to half a percent on any machine, however busy. It knows iptables (both variants, iptables-legacy
-and iptables-nft), ipvs and nftables.
+--clock instructions counts the instructions of a new connection in a small VM instead of timing it: figures
+that repeat to half a percent on any machine, however busy.
 
     testbed bench
     testbed bench -k first-packet --modes iptables-legacy,iptables-nft,nftables
@@ -35,7 +34,9 @@ NOTHING_SELECTED = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--modes", metavar="M,…", help="default: iptables,ipvs,nftables,userspace; counted: all but userspace"
+        "--modes",
+        metavar="M,…",
+        help="default: iptables,ipvs,nftables,userspace; counted: both variants of iptables and HAProxy, too",
     )
     add(
         "--proxy",

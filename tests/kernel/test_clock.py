@@ -7,14 +7,14 @@ import pytest
 from testbed.bench import counted
 from testbed.bench.columns import DIRECT
 from testbed.bench.compare import REPEATS
-from testbed.bench.measures import FIRST_PACKET
+from testbed.bench.measures import FIRST_BYTE, FIRST_PACKET
 from testbed.bench.statistics import median
 from testbed.bench.summary import summarise
 from testbed.bench.words import slope
 
 pytestmark = pytest.mark.moves_itself
 
-MODES = ("iptables-legacy", "nftables")
+MODES = ("iptables-legacy", "nftables", "userspace", "userspace-haproxy")
 SIZES = (1, 500)
 RULE = 26
 """Instructions that iptables-legacy takes to see that a packet is not for a Service's rule."""
@@ -52,8 +52,19 @@ def test_a_service_more_costs_what_its_rule_costs(quiet):
 
 
 @pytest.mark.feature("D7")
+def test_what_a_proxy_that_is_a_program_costs_is_counted_too(quiet):
+    """It answers the SYN itself: the backend's first packet is the first byte of its answer."""
+    for mode in ("userspace", "userspace-haproxy"):
+        for services in SIZES:
+            packet, byte = (quiet.cell(of.name, services, mode) for of in (FIRST_PACKET, FIRST_BYTE))
+            assert packet.samples == byte.samples
+            assert median(byte.samples) > 1.5 * median(quiet.cell(FIRST_BYTE.name, services, DIRECT).samples)
+    assert slope(summarise(quiet), "userspace", *SIZES) > RULE  # redirect rules are a list
+
+
+@pytest.mark.feature("D7")
 def test_figures_repeat_on_a_busy_machine(quiet, busy):
     again = counted.collect(MODES, SIZES, lambda said: None)
-    for cell in (cell for cell in quiet.cells if cell.measure == FIRST_PACKET.name):
-        other = again.cell(FIRST_PACKET.name, cell.services, cell.mode)
+    for cell in (cell for cell in quiet.cells if cell.measure in (FIRST_PACKET.name, FIRST_BYTE.name)):
+        other = again.cell(cell.measure, cell.services, cell.mode)
         assert median(other.samples) == pytest.approx(median(cell.samples), rel=REPEATS), cell.key

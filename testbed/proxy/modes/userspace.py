@@ -118,6 +118,11 @@ class Userspace(Mode[Served]):
         self._ports: dict[Key, int] = {}
         return f"{xtables.version}, data plane is pid {self._plane.pid}"
 
+    @property
+    def carrier(self) -> int:
+        """The pid of what carries the bytes."""
+        return self._plane.pid
+
     def data_plane(self) -> DataPlane:
         """What carries the bytes, started anew."""
         return Plane(self.options)

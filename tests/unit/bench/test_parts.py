@@ -51,7 +51,10 @@ def test_where_a_vm_is_emulated_instructions_are_counted_as_well():
     assert shape(None, [], "auto", "auto", QUICK) == {
         "native": (["iptables", "nftables", "userspace"], (1, 100, 1000)),
         "vm": (["iptables", "ipvs", "nftables", "userspace"], (100,)),
-        "instructions": (["iptables-legacy", "iptables-nft", "ipvs", "nftables"], (1, 100, 1000)),
+        "instructions": (
+            ["iptables-legacy", "iptables-nft", "ipvs", "nftables", "userspace"],
+            (1, 100, 1000),
+        ),
     }
     assert list(shape("ipvs,userspace", [], "wall", "auto", QUICK)) == ["native", "vm"]
     assert list(shape("iptables,userspace", [], "auto", "auto", QUICK)) == ["native"]
@@ -64,7 +67,7 @@ def test_what_is_asked_for_counts_everywhere():
     assert found == {
         "native": (["userspace", "kp"], (1, 7)),
         "vm": (["ipvs", "userspace", "kp"], (1, 7)),
-        "instructions": (["ipvs"], (1, 7)),
+        "instructions": (["ipvs", "userspace"], (1, 7)),
     }
 
 
@@ -106,8 +109,8 @@ def test_one_clock_alone():
     (found,) = parts.parts("iptables", [], "instructions", "auto", QUICK).values()
     assert [column.name for column in found.columns] == ["iptables-legacy", "iptables-nft"]
     assert (DIRECT not in found.columns, found.sizes) == (True, (1, 1000, 10_000))
-    with pytest.raises(UsageError, match="cannot measure userspace"):
-        parts.parts("userspace", [], "instructions", "auto", QUICK)
+    with pytest.raises(UsageError, match="unknown mode 'ebtables'"):
+        parts.parts("ebtables", [], "instructions", "auto", QUICK)
 
 
 @pytest.mark.usefixtures("without_ipvs")
@@ -170,6 +173,8 @@ def test_what_a_fleet_cannot_do_is_told_with_the_remedy(standing, words, line):
 
 def test_a_part_knows_what_is_taken_in_its_environment():
     part = Part((), (1, 100), (), QUICK)
+    assert part.takes("instructions", "rules-load", 1, 1, OTHER_NODE, "ipvs")
+    assert not part.takes("instructions", "rules-load", 1, 1, OTHER_NODE, "userspace")
     assert part.takes("fleet", "keep-alive", 1, 1, OTHER_NODE, DIRECT)
     assert not part.takes("fleet", "keep-alive", 1, 1, OUTSIDE, DIRECT)
     assert not part.takes("fleet", "keep-alive", 1, 10, OTHER_NODE, DIRECT)
