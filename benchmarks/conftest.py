@@ -27,7 +27,6 @@ from testbed.bench.replay import CLOCK
 from testbed.bench.saving import save
 from testbed.bench.units import INSTRUCTIONS, UNITS
 from testbed.errors import TestbedError, UsageError
-from testbed.proxy.modes import KERNEL_FEATURE
 
 HERE = Path(__file__).parent
 
@@ -116,18 +115,11 @@ def _before(config):
 
 def pytest_report_header(config):
     chosen = config.stash[CHOSEN]
-    lines = [
+    return [
         line
         for name, part in chosen.items()
         for line in (f"measured {name}: {', '.join(column.name for column in part.columns)}", *part.told)
     ]
-    moved = set(chosen["vm"].columns) - set(chosen["native"].columns) if {"native", "vm"} <= {*chosen} else ()
-    if moved:
-        features = ", ".join(sorted({KERNEL_FEATURE[column.mode] for column in moved}))
-        lines.append(f"the running kernel lacks {features}: all modes are compared in a VM as well")
-    if INSTRUCTIONS in chosen and len(chosen) > 1:
-        lines.append("an emulated VM's times say little: instructions are counted as well")
-    return lines
 
 
 def pytest_generate_tests(metafunc):

@@ -20,8 +20,8 @@ from testbed.model.offers import ZONES
 AUTO, WALL = "auto", "wall"
 CLOCKS = (AUTO, WALL, INSTRUCTIONS)
 CLOCK_HELP = (
-    "what a figure counts; auto (default): time, and instructions as well where modes must be compared in an "
-    "emulated VM, whose times say little"
+    "what a figure counts; auto (default): time, and instructions where modes must be compared in an "
+    "emulated VM, whose times say little: the quick profile takes none there"
 )
 
 
@@ -83,7 +83,8 @@ def parts(
 ) -> dict[str, Part]:
     """Environment → its part, in the order of running. None: what is usual there. Raises UsageError.
 
-    The instruction clock is an environment of its own.
+    The instruction clock is an environment of its own. In the quick profile it stands for a VM that is
+    emulated: a mode that the running kernel cannot do is counted there and not timed.
     """
     if clock == INSTRUCTIONS:
         if env == FLEET:
@@ -99,16 +100,30 @@ def parts(
             told += (f"the matrix is not checked: it needs nodes {' and '.join(sorted(unfit))}, too",)
         return {FLEET: Part(able, sizes or much.sizes, between.KNOWN, much, told, not unfit)}
     found: dict[str, Part] = {}
-    for name, here in environments.choose(every, env, environments.lacking(every)).items():
+    missing = environments.lacking(every)
+    for name, here in environments.choose(every, env, missing).items():
         much = profile.where_translated() if name == "vm" and vm.translates() else profile
         told = (silent,) if silent and not found else ()
+        if "native" in found:
+            told = (f"{_lacks(missing)}: all modes are compared in a VM as well",)
         found[name] = Part(here, sizes or much.sizes, collect.KNOWN, much, told)
     countable = counted.spelled(column.name for column in every)
     if clock == AUTO and env == AUTO and len(found) > 1 and countable and vm.translates():
+        told = ("an emulated VM's times say little: instructions are counted as well",)
+        if profile.quick and all(counted.spelled([name]) for name in missing):
+            del found["vm"]
+            told = (
+                f"{_lacks(missing)}: instructions are counted in an emulated VM, whose times would say "
+                "little (--clock wall takes them)",
+            )
         found[INSTRUCTIONS] = Part(
-            _rows(countable), sizes or profile.sizes, counted.SURE, profile, matrix=False
+            _rows(countable), sizes or profile.sizes, counted.SURE, profile, told, matrix=False
         )
     return found
+
+
+def _lacks(missing: Mapping[str, str]) -> str:
+    return f"the running kernel lacks {', '.join(sorted(set(missing.values())))}"
 
 
 def described(nodes: Sequence[Member]) -> tuple[str, ...]:

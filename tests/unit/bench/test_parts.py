@@ -50,13 +50,16 @@ def shape(*words, **more):
 def test_where_a_vm_is_emulated_instructions_are_counted_as_well():
     assert shape(None, [], "auto", "auto", QUICK) == {
         "native": (["iptables", "nftables", "userspace"], (1, 100, 1000)),
-        "vm": (["iptables", "ipvs", "nftables", "userspace"], (100,)),
         "instructions": (
             ["iptables-legacy", "iptables-nft", "ipvs", "nftables", "userspace"],
             (1, 100, 1000),
         ),
     }
-    assert list(shape("ipvs,userspace", [], "wall", "auto", QUICK)) == ["native", "vm"]
+    assert list(shape(None, [], "auto", "auto", STANDARD)) == ["native", "vm", "instructions"]
+    assert shape("ipvs,userspace", [], "wall", "auto", QUICK) == {
+        "native": (["userspace"], (1, 100, 1000)),
+        "vm": (["ipvs", "userspace"], (100,)),
+    }
     assert list(shape("iptables,userspace", [], "auto", "auto", QUICK)) == ["native"]
     assert list(shape(None, [], "auto", "vm", QUICK)) == ["vm"]
 
@@ -80,7 +83,7 @@ def test_hardware_s_own_vm_is_timed_only(without_ipvs, monkeypatch):
 
 @pytest.mark.usefixtures("without_ipvs")
 def test_where_a_vm_is_emulated_less_is_taken_there_and_enough_for_p99():
-    found = parts.parts(None, [], "auto", "auto", QUICK)
+    found = parts.parts(None, [], "wall", "auto", QUICK)
     assert found["native"].profile == QUICK
     less = found["vm"].profile
     assert less.translated
@@ -147,7 +150,7 @@ def test_of_a_silent_fleet_there_is_a_line_and_this_machine_is_measured(standing
     assert found["native"].told == (
         "there is a fleet, but this machine is measured: nothing at 192.0.2.1:6443 in 2 s",
     )
-    assert found["vm"].told == ()
+    assert found["vm"].told == ("the running kernel lacks ip_vs: all modes are compared in a VM as well",)
 
 
 def test_in_a_vm_no_fleet_is_looked_for(standing, monkeypatch):
