@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from testbed import vm
-from testbed.vm import qemu
+from testbed.vm import preflight, qemu
 
 RUN = """Run a command in a small virtual machine with a full-featured kernel.
 
@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "state", choices=("up", "down"), help="down: the host's rules and sysctls as before"
     )
     actions.add_parser("accelerator", help="kvm where it truly works here, else tcg: emulation")
+    fits = actions.add_parser("fits", help="can this machine carry Vagrant's? Exit code 2, and why not")
+    fits.add_argument("--provider", choices=preflight.PROVIDERS, default=preflight.LIBVIRT)
+    fits.add_argument("--machines", type=int, required=True, metavar="N", help="that are to be made")
+    fits.add_argument("--memory", type=int, required=True, metavar="MB", help="of all of them together")
+    fits.add_argument("--accelerator", choices=sorted(preflight.BESIDES), help="default: what works here")
 
 
 def _add_run(run_: argparse.ArgumentParser) -> None:
@@ -64,7 +69,7 @@ def _add_run(run_: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"run": _run, "box": _box, "provider": _provider, "accelerator": _accelerator}[args.action](args)
+    return ACTIONS[args.action](args)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -124,6 +129,15 @@ def _provider(args: argparse.Namespace) -> int:
 def _accelerator(_: argparse.Namespace) -> int:
     print(qemu.best_accelerator())
     return 0
+
+
+def _fits(args: argparse.Namespace) -> int:
+    accelerator = args.accelerator or qemu.best_accelerator()
+    preflight.fits(args.provider, args.machines, args.memory, accelerator)
+    return 0
+
+
+ACTIONS = {"run": _run, "box": _box, "provider": _provider, "accelerator": _accelerator, "fits": _fits}
 
 
 def _say(text: str) -> None:

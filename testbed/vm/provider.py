@@ -44,7 +44,6 @@ PROGRAMS = {
 SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding")
 SAVES = ("iptables-save", "ip6tables-save")
 START_SECONDS = 60.0
-MEMORY_PER_MACHINE = 500
 
 Progress = Callable[[str], None]
 
