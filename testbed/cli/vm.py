@@ -134,6 +134,11 @@ def _accelerator(_: argparse.Namespace) -> int:
 def _fits(args: argparse.Namespace) -> int:
     accelerator = args.accelerator or qemu.best_accelerator()
     preflight.fits(args.provider, args.machines, args.memory, accelerator)
+    if accelerator == "tcg":
+        _say(
+            "hardware virtualisation does not work here (VT-x or AMD-V in the firmware, nested if this is a "
+            "VM): machines are emulated, slow but real"
+        )
     return 0
 
 
