@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def staged(
         for name, link in links.uplinks.items():
             stack.enter_context(_sysctls(site.machines[name], link))
         stack.enter_context(_labelled(site.kubeconfig))
-        site = opened()  # with the labels
+        site = replace(site, spec=fleet_spec.read(site.kubeconfig))  # with the labels
         # No proxy, and no rule of one, at the client.
         site.machines[CLIENT].run(["sh", "-c", "systemctl stop kube-proxy && testbed kube-proxy --cleanup"])
         progress(f"all nodes in {columns[0].name} mode")
@@ -148,7 +149,8 @@ def _names() -> tuple[str, ...]:
 def _slowness(machines: Sequence[fleet_ssh.Machine]) -> float:
     """How many times longer a loop takes on the slowest of them than here; 1 at least."""
     here = float(subprocess.run([sys.executable, "-c", LOOP], capture_output=True, text=True).stdout)
-    there = max(float(machine.run(["python3", "-c", LOOP])) for machine in machines)
+    with ThreadPoolExecutor(len(machines)) as threads:
+        there = max(map(float, threads.map(lambda machine: machine.run(["python3", "-c", LOOP]), machines)))
     return max(1.0, there / here)
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from testbed.kernel import sysctl
-from testbed.model.families import Address
 from testbed.model.offers import CLIENT, FIRST, SECOND, SERVERS, VISITORS, WAYS
 from testbed.model.oracle import Sender, World
 from testbed.model.topology import LOAD_BALANCERS, UNDERLAYS, ClusterSpec
 from testbed.packets import scene
 from testbed.packets.matrix import BRIDGE, Place
-from testbed.packets.site import Machine, Site
+from testbed.packets.site import Site
 
 UNLIMITED = {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_ratemask": 0, "net.ipv6.icmp.ratelimit": 0}
 """Of a node: no ICMP error is held back."""
@@ -57,32 +56,44 @@ def prepare(site: Site, world: World, places: Mapping[str, Place], links: Links)
     The way to some Pods is narrow, and nobody remembers for long that it is. `clear` takes it all back but
     for sysctls.
     """
-    spec = site.spec
-    for end, mtu in world.path_mtus.items():
-        _route(site.machine(SECOND), end, "dev", BRIDGE, "mtu", str(mtu))
     for place in places.values():
-        for name, value in FORGETFUL.items():
-            place.ground.call(sysctl.put, name, value)
-    client, nodes = site.machine(CLIENT), {node.name: node for node in spec.workers}
+        place.ground.call(forget)
+    for name, lines in preparations(site.spec, world, links).items():
+        site.machine(name).run(["sh", "-ec", "\n".join(lines)])
+
+
+def forget() -> None:
+    """Here, a narrow way is remembered for a second."""
+    for name, value in FORGETFUL.items():
+        sysctl.put(name, value)
+
+
+def preparations(spec: ClusterSpec, world: World, links: Links) -> dict[str, list[str]]:
+    """By machine, the commands that `prepare` runs: in one call each, since one over ssh takes its time."""
+    nodes = {node.name: node for node in spec.workers}
+    found: dict[str, list[str]] = {name: [] for name in (CLIENT, *nodes)}
+    for end, mtu in world.path_mtus.items():
+        found[SECOND].append(_route(ip_address(end).version, end, f"dev {BRIDGE} mtu {mtu}"))
     ways = [(network, FIRST) for network in (*spec.service_cidrs, *LOAD_BALANCERS.values())]
     ways += [(network, node) for node, networks in WAYS.items() for network in networks.values()]
     for network, name in ways:
         if network.version in spec.families:
-            _route_via(client, str(network), nodes[name].address_of(network.version))
-    for each in nodes:
-        machine = site.machine(each)
-        machine.run(["sysctl", "-qw", *(f"{name}={value}" for name, value in UNLIMITED.items())])
+            via = nodes[name].address_of(network.version)
+            found[CLIENT].append(_route(network.version, str(network), f"via {via}"))
+    for name in nodes:
+        found[name].append(_sysctls(UNLIMITED))
         for address in spec.client_addresses:
             for network_ in links.beyond:
                 if network_ == "default" or (":" in network_) == (address.version == 6):
-                    _route_via(machine, network_, address, "dev", links.uplinks[each])
+                    way = f"via {address} dev {links.uplinks[name]}"
+                    found[name].append(_route(address.version, network_, way))
     # Visitors' addresses are for who asks for them.
     visitors = [one for version in spec.families for one in VISITORS[version]]
     link = links.uplinks[CLIENT]
     rest = {4: f"/32 dev {link}", 6: f"/128 dev {link} nodad preferred_lft 0"}
-    adding = [f"ip address add {one}{rest[one.version]}" for one in visitors]
-    client.run(["sh", "-c", "; ".join(adding)])
-    client.run(["sysctl", "-qw", *(f"{name}={value}" for name, value in of_client(link).items())])
+    found[CLIENT] += [f"ip address replace {one}{rest[one.version]}" for one in visitors]
+    found[CLIENT].append(_sysctls(of_client(link)))
+    return found
 
 
 def clear(site: Site, links: Links) -> None:
@@ -95,13 +106,12 @@ def clear(site: Site, links: Links) -> None:
     site.machine(CLIENT).run(["sh", "-c", "; ".join(leave)])
 
 
-def _route_via(machine: Machine, network: str, via: Address, *more: str) -> None:
-    _route(machine, network, "via", str(via), *more, version=via.version)
+def _route(version: int, network: str, way: str) -> str:
+    return f"ip -{version} route replace {network} {way} proto {PROTOCOL}"
 
 
-def _route(machine: Machine, network: str, *way: str, version: int = 0) -> None:
-    family = version or ip_address(network).version
-    machine.run(["ip", f"-{family}", "route", "replace", network, *way, "proto", PROTOCOL])
+def _sysctls(values: Mapping[str, int]) -> str:
+    return f"sysctl -qw {' '.join(f'{name}={value}' for name, value in values.items())}"
 
 
 def senders(world: World, name: str) -> tuple[Sender, ...]:
