@@ -34,10 +34,13 @@ ROUTES = {
     "server": "10.244.1.0/24 via 172.30.0.1",
     "backend": "default via 10.244.0.1",
 }
-SYSCTLS = {
+ROOM = "10240 65535"
+"""Ports for listeners: a userspace proxy takes one for each Service, and the usual range has 28,232."""
+SYSCTLS: dict[str, int | str] = {
     "net.ipv6.conf.all.disable_ipv6": 1,
     "net.ipv6.conf.default.disable_ipv6": 1,
     "net.ipv4.ip_forward": 1,
+    "net.ipv4.ip_local_port_range": ROOM,
 }
 
 

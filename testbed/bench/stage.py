@@ -16,6 +16,7 @@ from testbed.bench.columns import DIRECT, Column
 from testbed.bench.place import Place, Site
 from testbed.bench.plan import OTHER_NODE, OUTSIDE, SAME_NODE
 from testbed.bench.prober import Address
+from testbed.bench.scene import ROOM
 from testbed.bench.waiting import first_answer
 from testbed.bench.writing import DEADLINE, ready_pods, write_services
 from testbed.client import Client
@@ -133,7 +134,7 @@ def staged(
         if TOOLS in beside:
             stage.server = stack.enter_context(site.pod(stage.pods["tools"]))
         for column in columns:
-            stack.enter_context(site.node(column.name)).call(prepare_node)
+            stack.enter_context(site.node(column.name)).call(prepare_node, str(site.spec.node_ports))
         yield stage
 
 
@@ -142,14 +143,16 @@ def make_room() -> None:
     _put({"net/ipv4/ip_local_port_range": "1024 65535", "net/ipv4/tcp_tw_reuse": "1"})
 
 
-def prepare_node() -> None:
+def prepare_node(node_ports: str) -> None:
     """A node forgets ended connections after a second, lest a burst measures a full conntrack table.
 
-    And it holds back no ICMP error: who is refused is told so at once, however often it tries.
+    And it holds back no ICMP error: who is refused is told so at once, however often it tries. A userspace
+    proxy has a port for each Service, none of them one of the node ports.
     """
     names = ("time_wait", "close", "last_ack", "fin_wait")
     _put({f"net/netfilter/nf_conntrack_tcp_timeout_{name}": "1" for name in names})
     _put({"net/ipv4/icmp_ratelimit": "0", "net/ipv4/icmp_ratemask": "0"})
+    _put({"net/ipv4/ip_local_port_range": ROOM, "net/ipv4/ip_local_reserved_ports": node_ports})
 
 
 def _put(values: dict[str, str]) -> None:

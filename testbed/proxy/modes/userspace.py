@@ -29,8 +29,8 @@ from testbed.proxy.options import ProxyOptions
 log = logging.getLogger(__name__)
 
 DATA_PLANE = "testbed.proxy.dataplane"
-ANSWER = 30.0
-"""Seconds the data plane has to take a change."""
+ANSWER, PORTION = 30.0, 2000
+"""Seconds the data plane has to take so many listeners; more come one portion after the other."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,15 @@ class Plane:
 
     def change(self, change: Change) -> Done:
         """Raises TestbedError when the data plane does not answer."""
+        done, keys = Done({}, {}), list(change.serve)
+        for start in range(0, max(1, len(keys)), PORTION):
+            serve = {key: change.serve[key] for key in keys[start : start + PORTION]}
+            part = self._portion(Change(serve, () if start else change.close))
+            done.ports.update(part.ports)
+            done.errors.update(part.errors)
+        return done
+
+    def _portion(self, change: Change) -> Done:
         try:
             send(self._channel, change)
             done: Done = receive(self._channel)

@@ -15,6 +15,7 @@ import pytest
 from testbed.proxy.dataplane.balance import Address
 from testbed.proxy.dataplane.control import Change, Key, Listener
 from testbed.proxy.dataplane.haproxy import Haproxy
+from testbed.proxy.modes import userspace
 from testbed.proxy.modes.userspace import DataPlane, Plane
 from testbed.proxy.options import ProxyOptions
 
@@ -226,6 +227,22 @@ def test_a_thousand_listeners(own: Plane) -> None:
     before = descriptors(own)
     own.change(Change(close=tuple(wanted)))
     assert descriptors(own) <= before - 1500
+
+
+def test_listeners_come_in_portions_and_closing_comes_once(
+    own: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(userspace, "PORTION", 3)
+    keys = [Key(f"default/{number}", "TCP") for number in range(8)]
+    done = own.change(Change({key: Listener((("127.0.0.1", 9),)) for key in keys}))
+    assert (set(done.ports), done.errors) == (set(keys), {})
+    more = [Key(f"default/more-{number}", "TCP") for number in range(4)]
+    again = own.change(Change({key: Listener(()) for key in more}, (keys[0], keys[7])))
+    assert set(again.ports) == set(more)
+    for key in (keys[0], keys[7]):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", done.ports[key]), timeout=2)
+    socket.create_connection(("127.0.0.1", done.ports[keys[1]]), timeout=2).close()
 
 
 @pytest.mark.feature("A18", "B1")
