@@ -33,7 +33,7 @@ ROOM = bundle.CHECKOUT / ".fleet"
 KUBECONFIG = ROOM / "admin.kubeconfig"
 VAGRANT = bundle.CHECKOUT / ".vagrant/provisioners/ansible/inventory/vagrant_ansible_inventory"
 GROUPS = ("control_plane", "nodes")
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 CONNECT_SECONDS = 2.0
 """For the kernel of the API server's machine, which answers a SYN however busy its programs are."""
 
@@ -41,7 +41,10 @@ Progress = Callable[[str], None]
 Object = dict[str, Any]
 
 REMEDIES = (
-    (r"Permission denied|publickey", "its key is refused; see ansible_user, ansible_ssh_private_key_file"),
+    (
+        r"Permission denied|publickey|password was requested",
+        "its key is refused; see ansible_user, ansible_ssh_private_key_file",
+    ),
     (r"Host key verification", "its host key has changed; remove the old one: ssh-keygen -R {host}"),
     (r"Could not resolve|Name or service not known", "its name is unknown; give it an ansible_host"),
     (r"sudo|privilege|become", "its user may not become root without a password; see sudoers(5)"),

@@ -32,6 +32,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ssh: connect to host 192.0.2.1 port 22: Connection timed out", "is it up"),
         ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "is it up"),
         ("ssh: Could not resolve hostname nowhere", "ansible_host"),
+        ("Task failed: SSH password was requested, but none specified", "ansible_ssh_private_key_file"),
         ("Host key verification failed.", "ssh-keygen -R one"),
         ("Timeout (12s) waiting for privilege escalation prompt:", "sudoers"),
     ],
