@@ -14,7 +14,9 @@ from testbed.lab import fleet
 
 OPTIONS = (
     "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-    "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60",
+    "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30",
+    # Also of a connection that is shared: a machine that is lost closes nothing.
+    "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3",
 )  # fmt: skip
 SECONDS = 180.0
 DIGEST, LONGEST_SOCKET = 60, 108
@@ -45,7 +47,7 @@ class Machine:
         except subprocess.TimeoutExpired:
             raise TestbedError(f"{self.name}: `{argv[0]}` had not ended after {timeout:g} s") from None
         if done.returncode == 255:
-            raise fleet.unreachable(self.name, done.stderr)
+            raise fleet.unreachable(self.name, done.stderr or "Connection closed")
         return done
 
     def set_proxy(self, mode: str) -> None:
