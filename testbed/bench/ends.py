@@ -19,9 +19,9 @@ from time import perf_counter_ns
 from typing import Any
 
 from testbed.bench import scene
+from testbed.bench.prober import RESET_ON_CLOSE
 from testbed.kernel.namespaces import enter
 
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 PATIENCE = struct.pack("ll", 20, 0)
 """SO_RCVTIMEO, struct timeval: after 20 s nothing comes any more. Costs no system call."""
 REQUEST, ANSWER = b"?", b"!"

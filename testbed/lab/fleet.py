@@ -49,12 +49,15 @@ REMEDIES = (
     (r"Could not resolve|Name or service not known", "its name is unknown; give it an ansible_host"),
     (r"sudo|privilege|become", "its user may not become root without a password; see sudoers(5)"),
     (
-        r"timed out|Timeout|No route|refused|unreachable|closed",
+        r"timed out|Timeout|No route|refused|unreachable|closed|^\s*$",
         "no answer; is it up? (vagrant status)",
     ),
     (r"python|interpreter", "it has no Python: apt-get install python3 there"),
 )
-"""What ssh and Ansible say of a machine that cannot be reached, and what is to be done."""
+"""What ssh and Ansible say of a machine that cannot be reached, and what is to be done.
+
+ssh says nothing where a connection that is shared has ended.
+"""
 
 
 @dataclass(frozen=True)

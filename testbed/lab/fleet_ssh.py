@@ -47,7 +47,7 @@ class Machine:
         except subprocess.TimeoutExpired:
             raise TestbedError(f"{self.name}: `{argv[0]}` had not ended after {timeout:g} s") from None
         if done.returncode == 255:
-            raise fleet.unreachable(self.name, done.stderr or "Connection closed")
+            raise fleet.unreachable(self.name, done.stderr)
         return done
 
     def set_proxy(self, mode: str) -> None:

@@ -31,6 +31,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("vagrant@192.0.2.1: Permission denied (publickey).", "ansible_ssh_private_key_file"),
         ("ssh: connect to host 192.0.2.1 port 22: Connection timed out", "is it up"),
         ("ssh: connect to host 192.0.2.1 port 22: Connection refused", "is it up"),
+        ("", "is it up"),
         ("ssh: Could not resolve hostname nowhere", "ansible_host"),
         ("Task failed: SSH password was requested, but none specified", "ansible_ssh_private_key_file"),
         ("Host key verification failed.", "ssh-keygen -R one"),
